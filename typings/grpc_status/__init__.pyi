@@ -1,0 +1,1 @@
+# What BackIT uses of grpcio-status, whose published stubs leave the status untyped.
