@@ -1,0 +1,1 @@
+"""The daemon: stores ciphertext for many people and knows no key of theirs."""

@@ -1,0 +1,84 @@
+"""ChunkService: what is missing, records in, records out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from backit.errors import Invalid
+from backit.ids import DomainId, LeaseId, SessionId
+from backit.v1 import chunks_pb2 as pb
+from backit.v1 import chunks_pb2_grpc
+from backitd.auth.principals import current_caller
+from backitd.services import parse
+from backitd.services.receiving import Receiver
+from backitd.store import FetchState
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import grpc
+
+    from backitd.store import Store
+
+MOST_SESSIONS = 1024
+STATES = {
+    FetchState.PRESENT: pb.DownloadResponse.STATE_UNSPECIFIED,
+    FetchState.MISSING: pb.DownloadResponse.STATE_MISSING,
+    FetchState.DAMAGED: pb.DownloadResponse.STATE_DAMAGED,
+}
+
+
+class ChunkService(chunks_pb2_grpc.ChunkServiceServicer):
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def FindMissing(
+        self, request: pb.FindMissingRequest, context: grpc.ServicerContext
+    ) -> pb.FindMissingResponse:
+        device = current_caller().as_device().device
+        lease = parse.resource(LeaseId, request.lease)
+        chunks = parse.chunks(request.chunk_ids)
+        return pb.FindMissingResponse(missing=self._store.find_missing(lease, device, chunks))
+
+    def Upload(
+        self, request_iterator: Iterator[pb.UploadRequest], context: grpc.ServicerContext
+    ) -> Iterator[pb.UploadResponse]:
+        caller = current_caller()
+        device = caller.as_device().device
+        opening = next(request_iterator)
+        if opening.records or opening.flush:
+            raise Invalid("the first message of an upload names its lease and carries nothing")
+        upload = self._store.upload(parse.resource(LeaseId, opening.lease), device)
+        receiver = Receiver(upload, request_iterator, caller.renew)
+        for number in receiver.acknowledgements():
+            yield pb.UploadResponse(acknowledged=number)
+
+    def Download(
+        self, request: pb.DownloadRequest, context: grpc.ServicerContext
+    ) -> Iterator[pb.DownloadResponse]:
+        caller = current_caller()
+        domain = DomainId(request.domain_id)
+        chunks = parse.distinct(parse.chunks(request.chunk_ids))
+        for fetched in self._store.read(caller.account, domain, chunks):
+            caller.renew()
+            yield pb.DownloadResponse(
+                chunk_id=fetched.chunk.raw,
+                record=fetched.record or b"",
+                state=STATES[fetched.state],
+            )
+
+    def FindLost(
+        self, request: pb.FindLostRequest, context: grpc.ServicerContext
+    ) -> pb.FindLostResponse:
+        domain = DomainId(request.domain_id)
+        chunks = parse.chunks(request.chunk_ids)
+        account = current_caller().account
+        return pb.FindLostResponse(lost=self._store.find_lost(account, domain, chunks))
+
+    def GetSessions(
+        self, request: pb.GetSessionsRequest, context: grpc.ServicerContext
+    ) -> pb.GetSessionsResponse:
+        sessions = parse.ids(SessionId, request.session_ids, MOST_SESSIONS)
+        return pb.GetSessionsResponse(
+            sessions=self._store.sessions(current_caller().account, sessions)
+        )
