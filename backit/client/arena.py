@@ -1,0 +1,39 @@
+"""Memory that two processes share: slots of one chunk each, for bytes on their way.
+
+One side fills a slot and says so, the other gives it back when it needs it no more. So the bytes
+between reading and sealing are bounded by construction, and are never copied through a pipe.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+
+from backit.format.magic import PLAINTEXT_LIMIT
+
+SLOTS = 16
+
+
+class Arena:
+    """SLOTS pieces of memory, each as large as the largest chunk."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self._view = memoryview(mmap.mmap(fd, SLOTS * PLAINTEXT_LIMIT))
+
+    @classmethod
+    def create(cls) -> Arena:
+        fd = os.memfd_create("backit-arena", os.MFD_CLOEXEC)
+        os.ftruncate(fd, SLOTS * PLAINTEXT_LIMIT)
+        return cls(fd)
+
+    def slot(self, number: int, length: int) -> memoryview:
+        """The first `length` bytes of a slot. Raises ValueError for what lies outside."""
+        if not 0 <= number < SLOTS or not 0 <= length <= PLAINTEXT_LIMIT:
+            raise ValueError(f"slot {number} of {length} bytes")
+        start = number * PLAINTEXT_LIMIT
+        return self._view[start : start + length]
+
+    def close(self) -> None:
+        """The memory goes when the last view of it does."""
+        os.close(self.fd)

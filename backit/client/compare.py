@@ -1,0 +1,100 @@
+"""Whether what stands in the target already is what a snapshot's entry says. Reads, and never
+changes anything.
+"""
+
+from __future__ import annotations
+
+import os
+import stat as st
+from typing import TYPE_CHECKING
+
+from backit.client import metadata
+from backit.client.handles import open_for_reading
+from backit.client.imprint import Metadata, attributes_differ, differs
+from backit.client.write import hash_content
+from backit.crypto import primitives
+from backit.engine.plan import Here
+from backit.format.v1 import tree_pb2 as pb
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from backit.engine.plan import Layout
+
+TYPES = {
+    pb.FILE_TYPE_REGULAR: st.S_IFREG,
+    pb.FILE_TYPE_DIRECTORY: st.S_IFDIR,
+    pb.FILE_TYPE_SYMLINK: st.S_IFLNK,
+    pb.FILE_TYPE_FIFO: st.S_IFIFO,
+    pb.FILE_TYPE_CHARACTER: st.S_IFCHR,
+    pb.FILE_TYPE_BLOCK: st.S_IFBLK,
+}
+
+
+def compare(
+    directory: int, found: os.stat_result, entry: pb.Entry, wanted: Metadata, *, verify: bool
+) -> Here:
+    """What stands at the entry's name in an open directory, `found` being what lstat says of it.
+
+    A regular file of the same size and time is taken to have the same content, unless `verify`. Not
+    for directories. Raises OSError.
+    """
+    if st.S_IFMT(found.st_mode) != TYPES[entry.type]:
+        return Here.OTHER
+    if entry.type == pb.FILE_TYPE_REGULAR:
+        if found.st_size != entry.size:
+            return Here.OTHER
+        if entry.content_hash and (verify or found.st_mtime_ns != wanted.mtime):
+            return Here.UNKNOWN
+    elif entry.type == pb.FILE_TYPE_SYMLINK:
+        if os.readlink(entry.name, dir_fd=directory) != entry.target:
+            return Here.OTHER
+    elif found.st_rdev != os.makedev(entry.device_major, entry.device_minor):
+        return Here.OTHER
+    return compare_metadata(directory, found, entry, wanted)
+
+
+def compare_metadata(
+    directory: int, found: os.stat_result, entry: pb.Entry, wanted: Metadata
+) -> Here:
+    """The same of something whose content is known to be right."""
+    if not (
+        differs(found, wanted)
+        or attributes_differ(metadata.read_attributes_at(directory, entry.name), wanted.attributes)
+        or (wanted.flags and _flags(directory, entry) != wanted.flags)
+    ):
+        return Here.SAME
+    if found.st_nlink > max(entry.links, 1):
+        # It has names that the snapshot knows nothing of: it is not ours to change.
+        return Here.OTHER
+    return Here.SAME_CONTENT
+
+
+def _flags(directory: int, entry: pb.Entry) -> int | None:
+    if entry.type != pb.FILE_TYPE_REGULAR:
+        return entry.flags
+    try:
+        fd = open_for_reading(directory, entry.name)
+    except PermissionError:
+        return None
+    try:
+        return metadata.read_flags(fd)
+    finally:
+        os.close(fd)
+
+
+def same_content(
+    directory: int, entry: pb.Entry, layout: Layout, key: bytes, check: Callable[[], None]
+) -> bool:
+    """Whether a local file holds what the entry says, read in full. Raises OSError.
+
+    `key` is the content key; `check` is called now and then and may raise to end it.
+    """
+    hasher = primitives.keyed_hasher(key)
+
+    def update(data: bytes) -> None:
+        check()
+        hasher.update(data)
+
+    fits = hash_content(directory, entry.name, layout, update)
+    return fits and hasher.digest() == entry.content_hash

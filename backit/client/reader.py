@@ -1,0 +1,335 @@
+"""Reads one file for a backup: what it is, what it holds, and whether it held still meanwhile.
+
+A file whose size or times change while it is read is read once more; if they change again the
+second reading is kept and marked inconsistent. What cannot be read of an entry beside its content
+is reported and left out, and the entry's ctime is set a nanosecond back, so that the next backup
+does not take it for unchanged. Where the bytes go is contents.py's business.
+"""
+
+from __future__ import annotations
+
+import os
+import stat as st
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from backit.client import handles, metadata
+from backit.client.contents import Contents, LargeFile, Placement
+from backit.crypto import primitives
+from backit.engine.chunker import LARGE_FILE, Chunker
+from backit.engine.merge import file_type
+from backit.engine.tree import ATTRIBUTE_WEIGHT
+from backit.errors import Invalid
+from backit.format.magic import ENTRY_LIMIT, MIB
+from backit.format.node import TIME_LIMIT, TIME_OFFSET, encode_time
+from backit.format.v1 import tree_pb2 as pb
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from backit.client.outlet import Outlet
+    from backit.crypto.keys import DomainKeys
+
+WINDOW = 8 * MIB
+# What the attributes of an entry may weigh; holes and all else fit into the rest.
+ATTRIBUTES_MAX = ENTRY_LIMIT // 3
+# File systems stamp with a clock that ticks up to 10 ms apart: a file that changes again within the
+# tick in which it was read has the same ctime. A server's clock may be ahead of ours.
+TICK_NS = 10_000_000
+AHEAD_NS = 60_000_000_000
+
+Where = Placement | LargeFile | None
+
+
+@dataclass(slots=True)
+class Reading:
+    """A file as it was read: the entry without its extents, and where the content goes."""
+
+    entry: pb.Entry
+    where: Where
+
+
+def describe(name: bytes, found: os.stat_result) -> pb.Entry:
+    """What stat says, as an entry. Raises Invalid for a type that cannot be saved."""
+    mode = found.st_mode
+    kind = file_type(mode)
+    if kind is None:
+        raise Invalid("a file of a type that cannot be saved")
+    entry = pb.Entry(
+        name=name,
+        type=kind,
+        mode=mode & 0o7777,
+        uid=found.st_uid,
+        gid=found.st_gid,
+        mtime=encode_time(found.st_mtime_ns),
+        ctime=encode_time(found.st_ctime_ns),
+        inode=found.st_ino,
+    )
+    if kind == pb.FILE_TYPE_REGULAR:
+        entry.size = found.st_size
+    elif kind in (pb.FILE_TYPE_CHARACTER, pb.FILE_TYPE_BLOCK):
+        entry.device_major = os.major(found.st_rdev)
+        entry.device_minor = os.minor(found.st_rdev)
+    if found.st_nlink > 1 and kind != pb.FILE_TYPE_DIRECTORY:
+        entry.links = found.st_nlink
+        entry.link_device = found.st_dev
+    return entry
+
+
+class Reader:
+    """Reads files and places their contents. For one thread."""
+
+    def __init__(
+        self,
+        contents: Contents,
+        sender: Outlet,
+        keys: DomainKeys,
+        report: Callable[[bytes, str], None],
+    ) -> None:
+        self._contents = contents
+        self._sender = sender
+        self._keys = keys
+        self._content_key = keys.content_key
+        self._report = report
+        self._chunker = Chunker(keys)
+
+    def read(self, dir_fd: int, name: bytes, found: os.stat_result, parent_hash: bytes) -> Reading:
+        """Read one name of an open directory. Raises OSError if that cannot be done.
+
+        `parent_hash` is the content hash that the parent snapshot has for this path, or empty:
+        content that is still the same is not placed again (`where` is None, although there is
+        data).
+        """
+        started = encode_time(time.time_ns())
+        if st.S_ISREG(found.st_mode):
+            reading = self._read_file(dir_fd, name, parent_hash)
+        else:
+            reading = Reading(self._read_other(dir_fd, name, found), None)
+        if -TICK_NS < reading.entry.ctime - started < AHEAD_NS:
+            _look_again(reading.entry)
+        if not 0 <= found.st_mtime_ns + TIME_OFFSET <= TIME_LIMIT:
+            self._report(name, "its time of change does not lie between 1900 and 2484")
+        return reading
+
+    def _read_file(self, dir_fd: int, name: bytes, parent_hash: bytes) -> Reading:
+        fd = handles.open_for_reading(dir_fd, name)
+        try:
+            reading = self._read_regular(fd, name, parent_hash)
+            self._look_at(fd, reading.entry)
+            return reading
+        finally:
+            os.close(fd)
+
+    def _read_other(self, dir_fd: int, name: bytes, found: os.stat_result) -> pb.Entry:
+        entry = describe(name, found)
+        if entry.type == pb.FILE_TYPE_DIRECTORY:
+            self._look_at_directory(dir_fd, entry)
+            return entry
+        if entry.type == pb.FILE_TYPE_SYMLINK:
+            entry.target = os.readlink(name, dir_fd=dir_fd)
+        self._add_attributes(entry, lambda: metadata.read_attributes_at(dir_fd, name))
+        return entry
+
+    def _look_at_directory(self, dir_fd: int, entry: pb.Entry) -> None:
+        """It is saved even if it cannot be opened, because what is in it must not stand alone."""
+        try:
+            fd = handles.open_directory(dir_fd, entry.name)
+        except FileNotFoundError:
+            _look_again(entry)  # whoever goes into it will say that it has gone
+        except OSError as error:
+            self._lacks(entry, f"it cannot be opened: {_reason(error)}")
+        else:
+            try:
+                self._look_at(fd, entry)
+            finally:
+                os.close(fd)
+
+    def _look_at(self, fd: int, entry: pb.Entry) -> None:
+        """Flags and attributes of what is open."""
+        try:
+            entry.flags = metadata.read_flags(fd)
+        except OSError as error:
+            self._lacks(entry, f"its flags cannot be read: {_reason(error)}")
+        self._add_attributes(entry, lambda: metadata.read_attributes(fd))
+
+    def _add_attributes(self, entry: pb.Entry, read: Callable[[], metadata.Attributes]) -> None:
+        try:
+            attributes = read()
+        except FileNotFoundError:
+            raise  # not the attributes, but what has them
+        except OSError as error:
+            self._lacks(entry, f"its attributes cannot be read: {_reason(error)}")
+            return
+        room = ATTRIBUTES_MAX
+        for name, value in attributes:
+            weight = ATTRIBUTE_WEIGHT + len(name) + len(value)
+            if weight > room:
+                self._lacks(entry, f"attribute {name!r} does not fit and is not saved")
+            else:
+                room -= weight
+                entry.attributes.add(name=name, value=value)
+
+    def _lacks(self, entry: pb.Entry, why: str) -> None:
+        self._report(entry.name, why)
+        _look_again(entry)
+
+    def _read_regular(self, fd: int, name: bytes, parent_hash: bytes) -> Reading:
+        for is_second in (False, True):
+            before = os.fstat(fd)
+            if not st.S_ISREG(before.st_mode):
+                raise Invalid("it was replaced by something else while it was being read")
+            reading = self._read_once(fd, name, before, parent_hash)
+            if _is_same(before, os.fstat(fd)):
+                return reading
+            if is_second:
+                reading.entry.inconsistent = True
+                self._report(name, "it changed while it was being read, twice")
+        return reading
+
+    def _read_once(
+        self, fd: int, name: bytes, found: os.stat_result, parent_hash: bytes
+    ) -> Reading:
+        entry = describe(name, found)
+        size = found.st_size
+        if not size:
+            return Reading(entry, None)
+        ranges: Sequence[tuple[int, int]] = ((0, size),)
+        if found.st_blocks * 512 < size:
+            ranges = metadata.data_ranges(fd, size)
+        data_bytes = sum(length for _offset, length in ranges)
+        if data_bytes < LARGE_FILE:
+            return Reading(entry, self._read_small(fd, entry, ranges, parent_hash))
+        return Reading(entry, self._read_large(fd, entry, ranges))
+
+    def _read_small(
+        self, fd: int, entry: pb.Entry, ranges: Sequence[tuple[int, int]], parent_hash: bytes
+    ) -> Placement | None:
+        pieces: list[bytes] = []
+        for offset, length in ranges:
+            pieces.append(_read_up_to(fd, offset, length))
+            if len(pieces[-1]) < length:
+                break  # the file ends here now, whatever may come behind it meanwhile
+        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        _set_size(entry, ranges, [len(piece) for piece in pieces])
+        if not data:
+            return None
+        entry.content_hash = primitives.keyed_digest(self._content_key, data)
+        if entry.content_hash == parent_hash:
+            return None
+        return self._contents.small(data, entry.content_hash)
+
+    def _read_large(self, fd: int, entry: pb.Entry, ranges: Sequence[tuple[int, int]]) -> LargeFile:
+        window = _Window(
+            self._chunker, LargeFile(self._sender, self._keys), sum(length for _, length in ranges)
+        )
+        hasher = primitives.keyed_hasher(self._content_key)
+        read: list[int] = []
+        for offset, length in ranges:
+            read.append(_read_through(fd, offset, length, window, hasher.update))
+            if read[-1] < length:
+                break
+        large = window.finish()
+        _set_size(entry, ranges, read)
+        if sum(read):
+            entry.content_hash = hasher.digest()
+        return large
+
+
+class _Window:
+    """The stretch of a large file that is in memory: filled at its end, cut when it is full.
+
+    Chunks are slices of it, so it is never reused: a new one is made for what comes next.
+    """
+
+    def __init__(self, chunker: Chunker, large: LargeFile, expected: int) -> None:
+        self._chunker = chunker
+        self._large = large
+        self._left = expected
+        self._view = memoryview(bytearray(min(expected, WINDOW)))
+        self._used = 0
+
+    def room(self, wanted: int) -> memoryview:
+        """Where to read to next: at least one byte, at most `wanted`."""
+        if self._used == len(self._view):
+            rest = self._cut(is_last=False)
+            fresh = memoryview(bytearray(len(rest) + min(max(self._left, wanted), WINDOW)))
+            fresh[: len(rest)] = rest
+            self._view, self._used = fresh, len(rest)
+        return self._view[self._used : self._used + wanted]
+
+    def filled(self, got: int) -> None:
+        self._used += got
+        self._left -= got
+
+    def finish(self) -> LargeFile:
+        self._cut(is_last=True)
+        return self._large
+
+    def _cut(self, *, is_last: bool) -> memoryview:
+        """Send the chunks that end here; returns what is left behind them."""
+        window = self._view[: self._used]
+        at = 0
+        for chunk in self._chunker.cut(window, is_last=is_last):
+            self._large.add(chunk)
+            at += len(chunk)
+        return window[at:]
+
+
+def _is_same(before: os.stat_result, after: os.stat_result) -> bool:
+    return (before.st_ctime_ns, before.st_mtime_ns, before.st_size) == (
+        after.st_ctime_ns,
+        after.st_mtime_ns,
+        after.st_size,
+    )
+
+
+def _read_up_to(fd: int, offset: int, length: int) -> bytes:
+    """Fewer bytes only where the file ends: one call may give less than there is."""
+    data = os.pread(fd, length, offset)
+    while data and len(data) < length:
+        more = os.pread(fd, length - len(data), offset + len(data))
+        if not more:
+            break
+        data += more
+    return data
+
+
+def _read_through(
+    fd: int, offset: int, length: int, window: _Window, update: Callable[[memoryview], object]
+) -> int:
+    """Read a range into the window. Returns its length, or less if the file ends in it."""
+    read = 0
+    while read < length:
+        room = window.room(length - read)
+        got = os.preadv(fd, [room], offset + read)
+        if not got:
+            break
+        update(room[:got])
+        window.filled(got)
+        read += got
+    return read
+
+
+def _set_size(entry: pb.Entry, ranges: Sequence[tuple[int, int]], read: Sequence[int]) -> None:
+    """Length and holes as they were read: a file that shrank meanwhile ends where its data did,
+    and of no range behind that anything has been read.
+    """
+    end = 0
+    for (offset, length), got in zip(ranges, read, strict=False):
+        if offset > end:
+            entry.holes.add(offset=end, length=offset - end)
+        end = offset + got
+        if got < length:
+            entry.size = end
+            return
+    if end < entry.size:
+        entry.holes.add(offset=end, length=entry.size - end)
+
+
+def _look_again(entry: pb.Entry) -> None:
+    entry.ctime = max(entry.ctime, 1) - 1
+
+
+def _reason(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()

@@ -1,0 +1,142 @@
+"""The process that reads: scans, compares, reads files and grows the tree, and knows no network.
+
+A process of its own because the interpreter lets only one thread run: beside threads that seal and
+send, the one that reads files is stopped at every system call. Started by `reading_host`, told what
+to do over a pipe (its job holds a domain's secret, which has no place in arguments), it ends when
+the backup is committed, or when the other side is gone.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import pickle
+import resource
+import signal
+import sys
+from typing import TYPE_CHECKING
+
+from backit.client.arena import Arena
+from backit.client.cache import (
+    Box,
+    CachedHead,
+    SeenCache,
+    SeriesCache,
+    TreeWriter,
+    as_far_as_readable,
+)
+from backit.client.contents import Contents
+from backit.client.courier import Courier
+from backit.client.excludes import Excludes
+from backit.client.frames import Frame, Up, pack_frame, read_value, write_all
+from backit.client.growth import Counts, Growth
+from backit.client.job import Grown, Job, Start
+from backit.client.problems import Problems
+from backit.client.scan import Scanner
+from backit.crypto.keys import DomainKeys
+from backit.engine.wear import Wear
+from backit.errors import BackitError, Unavailable
+from backit.ids import ChunkId, SnapshotId
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from backit.client.scan import Batch
+    from backit.engine.tree import Leaf
+
+# Collections of garbage are rare: nearly nothing here is cyclic, and each looks at everything.
+GC_THRESHOLD = (100_000, 50, 100)
+
+
+class Reading:
+    """One run of the reading process."""
+
+    def __init__(self, job: Job, start: Start, arena: Arena, up: int, down: int) -> None:
+        self._job = job
+        self._start = start
+        self._counts = Counts()
+        self._problems = Problems()
+        self._courier = Courier(arena, up, down, self._counts)
+        box = Box(job.cache_key)
+        self._trees = SeriesCache(job.cache_folder, box, job.series)
+        self._seen = SeenCache(job.cache_folder, box)
+
+    def run(self) -> None:
+        """Grow the tree, say so, and wait for the commit."""
+        parent = self._parent()
+        if not self._start.trusting:
+            self._seen.forget()
+        contents = Contents(self._courier, self._seen, parent.worn if parent else ())
+        writer = self._trees.writer()
+        growth = Growth(
+            self._courier,
+            DomainKeys(self._job.domain, self._job.domain_secret),
+            contents,
+            counts=self._counts,
+            problems=self._problems,
+            on_leaf=writer.add,
+        )
+        try:
+            root = growth.run(self._scan(), self._leaves(parent))
+            self._courier.say(Up.GROWN, Grown(root, self._counts, self._problems))
+            self._remember(root.chunk, contents, writer)
+        finally:
+            writer.discard()
+
+    def _remember(self, root: ChunkId, contents: Contents, writer: TreeWriter) -> None:
+        """Once it is committed, keep what the next run may rely on."""
+        while self._courier.committed is None:
+            self._courier.wait()
+        note = self._courier.committed
+        self._trees.commit(SnapshotId(note.raw), root, writer)
+        if not self._counts.changed_files:
+            return
+        contents.remember()
+        self._seen.save()
+        wear = Wear()
+        for leaf in as_far_as_readable(self._trees.leaves(root)):
+            wear.count(leaf.node)
+        for chunk, length in self._seen.reaches():
+            wear.reaches(chunk, length)
+        self._trees.advise(wear.worn(note.number))
+
+    def _scan(self) -> Iterator[Batch]:
+        job = self._job
+        return Scanner(
+            job.paths,
+            excludes=Excludes(job.patterns, skip_caches=job.skip_caches),
+            one_file_system=job.one_file_system,
+            report=self._problems.report,
+        ).batches()
+
+    def _parent(self) -> CachedHead | None:
+        """The last tree, if this device remembers exactly the snapshot that is the head."""
+        cached = self._trees.head() if self._start.trusting else None
+        return cached if cached is not None and cached.snapshot == self._start.head else None
+
+    def _leaves(self, parent: CachedHead | None) -> Iterator[Leaf]:
+        return as_far_as_readable(self._trees.leaves(parent.root)) if parent else iter(())
+
+
+def main() -> int:
+    """Descriptors of the arena, the pipe up and the pipe down are the arguments."""
+    os.umask(0o077)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started us decides, and closes the pipes
+    gc.set_threshold(*GC_THRESHOLD)
+    arena_fd, up, down = (int(argument) for argument in sys.argv[1:4])
+    try:
+        job: Job = read_value(down)
+        start: Start = read_value(down)
+        Reading(job, start, Arena(arena_fd), up, down).run()
+    except (Unavailable, EOFError, BrokenPipeError):
+        return 1  # the other side is gone, and knows why
+    except (BackitError, OSError) as error:
+        payload = pickle.dumps(error)
+        write_all(up, pack_frame(Frame(Up.FAILED, 0, len(payload), 0), payload))
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,65 @@
+"""Fixtures for the client: an appliance in memory, a home, a person who has signed up."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from backit.client import account
+from backit.client.home import Home
+from backit.client.profile import Address, Profile
+from backit.client.remote import Appliance
+from backit.crypto.passphrase import FLOOR
+from tests.backit.client import certificates
+from tests.backit.client.memory_appliance import MemoryAppliance
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from backit.client.account import Person
+
+PASSWORD = "correct horse battery staple"  # noqa: S105 - of nobody
+NOW = 1_700_000_000
+
+
+@pytest.fixture(scope="session")
+def authority() -> certificates.Pair:
+    """The certificate authority of the appliance in memory."""
+    return certificates.make_authority()
+
+
+@pytest.fixture
+def memory(authority: certificates.Pair, tmp_path: Path) -> Iterator[MemoryAppliance]:
+    """An appliance that listens on a socket in tmp_path."""
+    found = MemoryAppliance(authority.pem, authority.fingerprint)
+    server = found.serve(tmp_path / "box.sock")
+    yield found
+    server.stop(None).wait()
+
+
+@pytest.fixture
+def profile(memory: MemoryAppliance, tmp_path: Path) -> Profile:
+    """A profile that pins the appliance in memory."""
+    address = Address(path=str(tmp_path / "box.sock"))
+    return Profile("default", address, memory.ca_certificate)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    """Where one person's files lie."""
+    return Home.find({"BACKIT_HOME": str(tmp_path / "home")})
+
+
+@pytest.fixture
+def appliance(profile: Profile) -> Iterator[Appliance]:
+    """A connection that nobody has logged in on yet."""
+    with Appliance.connect(profile) as found:
+        yield found
+
+
+@pytest.fixture
+def anna(appliance: Appliance) -> Person:
+    """Somebody who has just signed up, with the cheapest password hashing there is."""
+    return account.sign_up(appliance, "anna", PASSWORD, invite="", now=NOW, cost=FLOOR)
