@@ -1,0 +1,108 @@
+"""Asking people: passwords, recovery words, yes or no.
+
+A password comes from BACKIT_PASSWORD_FILE or BACKIT_PASSWORD_COMMAND if one is set, else from the
+terminal, else from a line of standard input. A new one comes from BACKIT_NEW_PASSWORD_FILE or
+BACKIT_NEW_PASSWORD_COMMAND first, and is typed twice on a terminal. Questions go to standard error.
+Never an argument: other people see those.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from backit.errors import Invalid, Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def password(question: str) -> str:
+    """The password that opens something. Raises Refused if there is nobody to ask."""
+    return _from_environment("BACKIT_PASSWORD") or _typed(question)
+
+
+def new_password(question: str, *, first: bool) -> str:
+    """A password to be set; `first` if there is none yet, so BACKIT_PASSWORD_* can mean it."""
+    found = _from_environment("BACKIT_NEW_PASSWORD")
+    if not found and first:
+        found = _from_environment("BACKIT_PASSWORD")
+    if found:
+        return found
+    typed = _typed(question)
+    if sys.stdin.isatty() and _typed("Once more: ") != typed:
+        raise Invalid("the two passwords are not the same")
+    return typed
+
+
+def recovery_words(is_complete: Callable[[str], bool]) -> str:
+    """The words of a kit, on one line or several, from the terminal unseen or from standard input.
+
+    Ends with the last word, with an empty line on a terminal, or where the input ends.
+    """
+    text = ""
+    while not is_complete(text):
+        if sys.stdin.isatty():
+            line = getpass.getpass("More words: " if text else "The words of the recovery kit: ")
+        else:
+            line = sys.stdin.readline()
+        if not line:
+            break
+        text += line + "\n"
+    return text
+
+
+def confirmed(question: str) -> bool:
+    """Whether somebody at a terminal says yes; nobody there is a no."""
+    if not sys.stdin.isatty():
+        return False
+    sys.stderr.write(f"{question} [y/N] ")
+    sys.stderr.flush()
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def _typed(question: str) -> str:
+    if sys.stdin.isatty():
+        typed = getpass.getpass(question)
+    else:
+        typed = sys.stdin.readline()
+        if not typed:
+            raise Refused("a password is needed, but there is no terminal to ask for it")
+    typed = typed.rstrip("\r\n")
+    if not typed:
+        raise Refused("the password is empty")
+    return typed
+
+
+def _from_environment(name: str) -> str:
+    """Empty if neither variable is set."""
+    if path := os.environ.get(f"{name}_FILE"):
+        try:
+            found = Path(path).read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            raise Invalid(f"{name}_FILE: {path} is not text in UTF-8") from None
+    elif command := os.environ.get(f"{name}_COMMAND"):
+        found = _answer_of(name, command)
+    else:
+        return ""
+    found = found.removesuffix("\n").removesuffix("\r")
+    if not found:
+        raise Refused(f"the password that {name}_* gives is empty")
+    return found
+
+
+def _answer_of(name: str, command: str) -> str:
+    try:
+        answer = subprocess.run(  # noqa: S603 - the person's own command
+            shlex.split(command), stdout=subprocess.PIPE, check=True, encoding="utf-8"
+        )
+    except (OSError, ValueError) as error:
+        raise Refused(f"{name}_COMMAND: {error}") from None
+    except subprocess.CalledProcessError as error:
+        raise Refused(f"{name}_COMMAND ended with code {error.returncode}") from None
+    return answer.stdout
