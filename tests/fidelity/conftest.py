@@ -5,14 +5,19 @@ from collections.abc import Callable, Iterator, Mapping
 
 import pytest
 
+from tests import programs
 from tests.fidelity import filesystems, registry
 from tests.fidelity.filesystems import KINDS, Filesystem
 from tests.fidelity.generators import GENERATORS
 from tests.fidelity.registry import Generator
 from tests.fidelity.round_trip import RoundTrip, SaverFactory, travel
-from tests.fidelity.savers import RsyncSaver
+from tests.fidelity.savers import BackitSaver, RsyncSaver
+from tests.programs import Person
 
 Places = Callable[[str], Filesystem]
+
+# A million files take longer than what the other suites wait for.
+FULL_SECONDS = 7000.0 if registry.FULL else programs.COMMAND_SECONDS
 
 
 @pytest.fixture(scope="session")
@@ -39,9 +44,20 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Places]:
 
 
 @pytest.fixture(scope="session")
-def savers() -> Mapping[str, SaverFactory]:
+def customer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Person]:
+    """Give somebody with an account on a box that runs as long as the suite."""
+    folder = tmp_path_factory.mktemp("backit")
+    with programs.running(folder / "box") as box:
+        person = Person(folder / "home", patience=FULL_SECONDS)
+        person.joins(box.tcp)
+        person.logs_in()
+        yield person
+
+
+@pytest.fixture(scope="session")
+def savers(customer: Person) -> Mapping[str, SaverFactory]:
     """Give the makers of savers by the names that tests use."""
-    return {"rsync": RsyncSaver}
+    return {"rsync": RsyncSaver, "backit": lambda _store: BackitSaver(customer)}
 
 
 @pytest.fixture(scope="session")

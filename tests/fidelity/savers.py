@@ -1,13 +1,15 @@
-"""Those who can back a tree up and bring it back: the port the suite drives, and rsync behind it.
+"""Those who can back a tree up and bring it back: the port the suite drives, and who is behind it.
 
 Nothing here judges the result.
 """
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol
 
 from tests.fidelity.commands import run
+from tests.programs import Person
 
 
 class Saver(Protocol):
@@ -46,6 +48,23 @@ class RsyncSaver:
 
     def restore(self, target: Path) -> None:
         _copy(self._copy, target)
+
+
+class BackitSaver:
+    """Keeps a tree as a snapshot in somebody's account on a box."""
+
+    loses: Mapping[str, str] = MappingProxyType({})
+
+    def __init__(self, person: Person) -> None:
+        self._person = person
+        self._place = ""
+
+    def backup(self, source: Path) -> None:
+        summary = self._person.backup(source)
+        self._place = f"{summary['snapshot']}:{source}"
+
+    def restore(self, target: Path) -> None:
+        self._person.restore(self._place, target)
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(7200 if FULL else 180)]
 
 RoundTrips = Callable[[str, str], RoundTrip]
 
-SAVERS = ("rsync",)
+SAVERS = ("rsync", "backit")
 
 # What the suite would quietly stop testing if a filesystem were made differently.
 LACKS = {
