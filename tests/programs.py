@@ -1,4 +1,4 @@
-"""The real programs, for tests that use BackIT as people do: a box that runs backitd, and people with backitctl.
+"""The real programs, as people use them: a box that runs backitd, people with backitctl.
 
 Nothing here looks inside: state is a folder, talk is argv, environment, output and exit codes.
 """
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Mapping, Sequence
 
 BIN = Path(sys.executable).parent
 BACKITD = BIN / "backitd"
@@ -26,6 +26,8 @@ BACKITCTL = BIN / "backitctl"
 START_SECONDS = 60.0
 STOP_SECONDS = 60.0
 COMMAND_SECONDS = 170.0
+# Characters of what a command said, where a test fails.
+SHOWN = 3_000
 
 
 class Failed(AssertionError):
@@ -40,7 +42,10 @@ class Box:
     arguments: tuple[str, ...] = ("--open-signup",)
     prefix: tuple[str, ...] = ()
     process: subprocess.Popen[bytes] | None = None
-    port: int = field(default_factory=lambda: free_port())
+    port: int = 0
+
+    def __post_init__(self) -> None:
+        self.port = self.port or free_port()
 
     @property
     def state(self) -> Path:
@@ -65,9 +70,18 @@ class Box:
     def start(self) -> None:
         """Start backitd and wait until it answers on both listeners."""
         listens = ("--listen", self.unix, "--listen", self.tcp)
-        command = (*self.prefix, str(BACKITD), "--state", str(self.state), *listens, *self.arguments)
+        command = (
+            *self.prefix,
+            str(BACKITD),
+            "--state",
+            str(self.state),
+            *listens,
+            *self.arguments,
+        )
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            self.process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
         deadline = time.monotonic() + START_SECONDS
         while not (_answers(str(self.socket)) and _answers(("127.0.0.1", self.port))):
             if self.process.poll() is not None or time.monotonic() > deadline:
@@ -81,6 +95,15 @@ class Box:
     def kill(self) -> None:
         """End backitd as a power cut would."""
         self._end(signal.SIGKILL)
+
+    def rebuild(self) -> int:
+        """Make the databases again while backitd does not run; returns the exit code."""
+        command = (str(BACKITD), "rebuild", "--state", str(self.state))
+        with self.log.open("ab") as log:
+            done = subprocess.run(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False
+            )
+        return done.returncode
 
     def log_text(self) -> str:
         return self.log.read_text(errors="replace") if self.log.exists() else ""
@@ -184,18 +207,21 @@ class Person:
             check=False,
         )
         output = Output(
-            done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
+            done.returncode,
+            done.stdout.decode(errors="replace"),
+            done.stderr.decode(errors="replace"),
         )
         expected = (expect,) if isinstance(expect, int) else expect
         if output.code not in expected:
             command = " ".join(str(argument) for argument in arguments)
-            raise Failed(f"backitctl {command}: exit {output.code}\n{output.text}\n{output.errors}")
+            said = f"{output.text[:SHOWN]}\n{output.errors[-SHOWN:]}"
+            raise Failed(f"backitctl {command}: exit {output.code}\n{said}")
         return output
 
-    def joins(self, address: str, user: str = "anna") -> None:
+    def joins(self, address: str, user: str = "anna", *options: str) -> None:
         """Pair with a box and sign up."""
         self.ctl("pair", address, "--trust-first-use")
-        self.ctl("signup", user)
+        self.ctl("signup", user, *options)
         self.user = user
 
     def logs_in(self) -> None:
@@ -223,7 +249,7 @@ class Person:
 
 
 @contextlib.contextmanager
-def running(folder: Path, *arguments: str) -> Iterator[Box]:
+def running(folder: Path, *arguments: str) -> Generator[Box]:
     """A box that runs while the block does."""
     folder.mkdir(parents=True, exist_ok=True)
     box = Box(folder, ("--open-signup", *arguments))

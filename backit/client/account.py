@@ -15,7 +15,7 @@ from backit.client import ledger, slots
 from backit.client.remote import Credential
 from backit.client.vaults import Keyring, domain_context, vault_context
 from backit.crypto import passphrase, primitives
-from backit.crypto.keys import RootKey, SlotKeys
+from backit.crypto.keys import RootKey, SlotKeys, succession_message
 from backit.crypto.passphrase import STANDARD, Cost
 from backit.errors import Conflict, Damaged, NotFound, Untrusted, WrongKey
 from backit.format import statement
@@ -202,7 +202,7 @@ def rotate_root(person: Person, password: str, *, now: int, cost: Cost = STANDAR
 
 
 def _account(person: Person, root: RootKey, number: int, now: int) -> Statement:
-    message = ledger.succession_message(person.account, number, root.owner.public)
+    message = succession_message(person.account, number, root.owner.public)
     body = pb.AccountBody(
         user=person.ledger.user,
         owner_key=root.owner.public,

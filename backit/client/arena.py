@@ -6,6 +6,7 @@ between reading and sealing are bounded by construction, and are never copied th
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 
@@ -19,7 +20,8 @@ class Arena:
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
-        self._view = memoryview(mmap.mmap(fd, SLOTS * PLAINTEXT_LIMIT))
+        self._map = mmap.mmap(fd, SLOTS * PLAINTEXT_LIMIT)
+        self._view = memoryview(self._map)
 
     @classmethod
     def create(cls) -> Arena:
@@ -35,5 +37,8 @@ class Arena:
         return self._view[start : start + length]
 
     def close(self) -> None:
-        """The memory goes when the last view of it does."""
+        """Give the memory back; where a slot is still looked at, when that ends."""
         os.close(self.fd)
+        self._view.release()
+        with contextlib.suppress(BufferError):
+            self._map.close()

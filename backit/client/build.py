@@ -14,11 +14,12 @@ import stat as st
 from dataclasses import dataclass
 from functools import partial
 from threading import Lock
-from typing import TYPE_CHECKING, Concatenate, ParamSpec
+from typing import TYPE_CHECKING
 
 from backit.client import imprint
 from backit.client.assembly import Assembly
 from backit.client.compare import TYPES
+from backit.client.folders import Visit
 from backit.client.imprint import EARLY_FLAGS, LOCKING_FLAGS, reason
 from backit.client.links import Group, Member
 from backit.client.write import (
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
     from backit.format.node import Node
     from backit.ids import ChunkId
 
-P = ParamSpec("P")
+_DEVICES = (pb.FILE_TYPE_CHARACTER, pb.FILE_TYPE_BLOCK)
 
 # The identity of a file that nothing will be linked to.
 NOBODY = (0, 0)
@@ -114,14 +115,18 @@ class Builder:
                 self.fail(piece[0], f"chunk {chunk}: {_without(chunk, data)}")
             return
         view = memoryview(data)
-        for job, at, offset, length in pieces:
-            run = view[offset : offset + length]
-            if len(run) != length:
-                self.fail(job, f"chunk {chunk}: it is shorter than the snapshot says")
-            elif job.assembly is None:
-                self._attempt(job, self._write_whole, run)
-            else:
-                self._write_piece(job, job.assembly, run, at)
+        visit = Visit(self._folders)
+        try:
+            for job, at, offset, length in pieces:
+                run = view[offset : offset + length]
+                if len(run) != length:
+                    self.fail(job, f"chunk {chunk}: it is shorter than the snapshot says")
+                elif job.assembly is None:
+                    self._write_file(visit, job, run)
+                else:
+                    self._write_piece(job, job.assembly, run, at)
+        finally:
+            visit.leave()
 
     def finish_assembly(self, job: Job) -> None:
         """All pieces of the file are written: check it and give it its name."""
@@ -129,13 +134,17 @@ class Builder:
 
     def do(self, jobs: Sequence[Job]) -> None:
         """Make entries that need no chunk, or give what is there its metadata."""
-        for job in jobs:
-            if job.action is Action.METADATA:
-                self._attempt(job, self._give_metadata)
-            elif job.entry.type == pb.FILE_TYPE_REGULAR:
-                self._attempt(job, self._write_whole, memoryview(b""))
-            else:
-                self._attempt(job, self._make_special)
+        visit = Visit(self._folders)
+        try:
+            for job in jobs:
+                if job.action is Action.METADATA:
+                    self._attempt(job, self._give_metadata)
+                elif job.entry.type == pb.FILE_TYPE_REGULAR:
+                    self._write_file(visit, job, memoryview(b""))
+                else:
+                    self._attempt(job, self._make_special)
+        finally:
+            visit.leave()
 
     def settle(self, job: Job, identity: Identity | None) -> None:
         """The job has come to its end: it stands, as that file, or it does not (None)."""
@@ -157,47 +166,57 @@ class Builder:
         for assembly in list(self._assemblies):
             self._end_assembly(assembly)
 
-    def _attempt(
-        self,
-        job: Job,
-        work: Callable[Concatenate[Job, P], Identity],
-        *args: P.args,
-        **kwargs: P.kwargs,
-    ) -> None:
+    def _attempt(self, job: Job, work: Callable[[Job], Identity]) -> None:
         try:
-            identity = work(job, *args, **kwargs)
+            identity = work(job)
         except (OSError, Damaged) as error:
             if is_ending(error):
                 raise
-            self.fail(job, _why(error))
+            if isinstance(error, PermissionError) and job.entry.type in _DEVICES:
+                # Only root makes devices; nobody expects anyone else to.
+                self._warn(job, f"the device could not be made: {_why(error)}")
+                self.settle(job, None)
+            else:
+                self.fail(job, _why(error))
             return
         size = 0 if job.action is Action.METADATA else job.entry.size
         self._tally.done(job.path, job.action, size)
         self.settle(job, identity)
 
-    def _write_whole(self, job: Job, data: memoryview) -> Identity:
+    def _write_file(self, visit: Visit, job: Job, data: memoryview) -> None:
+        """A file whose content is all here: what there is most of."""
+        try:
+            identity = self._write_whole(job, data, visit.enter(job.folder))
+        except (OSError, Damaged) as error:
+            if is_ending(error):
+                raise
+            self.fail(job, _why(error))
+            return
+        self._tally.done(job.path, job.action, job.entry.size)
+        if job.group is None:
+            visit.done += 1
+        else:
+            self.settle(job, identity)
+
+    def _write_whole(self, job: Job, data: memoryview, directory: int) -> Identity:
         if len(data):
             found = primitives.keyed_digest(self._content_key, data)
             if found != job.entry.content_hash:
                 raise Damaged("its content does not have the hash in the snapshot")
-        directory = self._folders.acquire(job.folder)
+        file = self._begin(job, directory)
         try:
-            file = self._begin(job, directory)
-            try:
-                if job.layout is not None:
-                    os.ftruncate(file.fd, job.layout.size)
-                if len(data):
-                    file.write(data, 0, job.layout)
-                self._publish(job, file)
-            except BaseException:
-                file.discard()
-                raise
-            try:
-                return self._flag(job, file.fd)
-            finally:
-                file.close()
+            if job.layout is not None:
+                os.ftruncate(file.fd, job.layout.size)
+            if len(data):
+                file.write(data, 0, job.layout)
+            self._publish(job, file)
+        except BaseException:
+            file.discard()
+            raise
+        try:
+            return self._flag(job, file.fd)
         finally:
-            self._folders.release(job.folder)
+            file.close()
 
     def _write_piece(self, job: Job, assembly: Assembly, data: memoryview, at: int) -> None:
         try:
@@ -250,8 +269,9 @@ class Builder:
         return file
 
     def _publish(self, job: Job, file: NewFile) -> None:
-        warn = partial(self._warn, job)
-        imprint.imprint(file.fd, job.wanted, warn, is_fresh=not job.folder.inherits)
+        is_fresh = not job.folder.inherits
+        if not (is_fresh and imprint.imprint_plain(file.fd, job.wanted)):
+            imprint.imprint(file.fd, job.wanted, partial(self._warn, job), is_fresh=is_fresh)
         if job.over_directory:
             remove_directory(file.directory, job.entry.name)
         file.publish(

@@ -66,8 +66,9 @@ class Box:
             if len(head) < HEAD_BYTES or (length := LENGTH.unpack_from(head)[0]) > BLOCK_LIMIT:
                 raise Damaged("the cache: a block is cut off or too long")
             nonce, sealed = head[LENGTH.size :], file.read(length)
-            if nonce != primitives.clear_unused(Suite.XCHACHA20_POLY1305, nonce):
-                raise Damaged("the cache: the unused end of a nonce is not zero")
+            unused = nonce[primitives.WRAP_NONCE_BYTES :]
+            if len(sealed) < length or any(unused):
+                raise Damaged("the cache: a block is cut off, or its nonce too long")
             yield primitives.unseal(Suite.XCHACHA20_POLY1305, self._key, nonce, sealed, associated)
 
 

@@ -44,7 +44,7 @@ def compare(
     if entry.type == pb.FILE_TYPE_REGULAR:
         if found.st_size != entry.size:
             return Here.OTHER
-        if entry.content_hash and (verify or found.st_mtime_ns != wanted.mtime):
+        if entry.size and (verify or found.st_mtime_ns != wanted.mtime):
             return Here.UNKNOWN
     elif entry.type == pb.FILE_TYPE_SYMLINK:
         if os.readlink(entry.name, dir_fd=directory) != entry.target:
@@ -96,5 +96,6 @@ def same_content(
         check()
         hasher.update(data)
 
-    fits = hash_content(directory, entry.name, layout, update)
-    return fits and hasher.digest() == entry.content_hash
+    if not hash_content(directory, entry.name, layout, update):
+        return False
+    return not layout.data_size or hasher.digest() == entry.content_hash

@@ -7,12 +7,12 @@ waits is dropped.
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-from threading import Condition, Event
+from queue import SimpleQueue
+from threading import Condition, Event, Thread
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
 P = ParamSpec("P")
 A = TypeVar("A")
@@ -20,19 +20,27 @@ R = TypeVar("R")
 
 
 class Crew:
-    """Used by one thread; `stop` may be set by any."""
+    """Used by one thread; `stop` may be set by any. It must be dismissed at the end."""
 
     def __init__(self, threads: int, memory: int, stop: Event) -> None:
         """`memory` bounds the bytes that submitted work holds, but for a single piece that is
         larger.
         """
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="restore")
         self._memory = memory
         self._stop = stop
         self._held = 0
         self._running = 0
         self._changed = Condition()
         self._error: BaseException | None = None
+        self._is_dismissed = False
+        self._tasks: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        # Not a pool of the library: an interrupt while that starts a thread leaves it unjoined.
+        self._threads = [
+            Thread(target=self._serve, name=f"restore-{number}", daemon=True)
+            for number in range(threads)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def submit(
         self, size: int, work: Callable[P, object], *args: P.args, **kwargs: P.kwargs
@@ -48,9 +56,9 @@ class Crew:
             self._held += size
             self._running += 1
 
-        def run() -> None:
+        def task() -> None:
             try:
-                if self._error is None and not self._stop.is_set():
+                if not self._is_ending():
                     work(*args, **kwargs)
             except BaseException as error:  # noqa: BLE001  # raised again by the next call
                 with self._changed:
@@ -61,12 +69,19 @@ class Crew:
                     self._running -= 1
                     self._changed.notify()
 
-        self._pool.submit(run)
+        self._tasks.put(task)
 
-    def each(self, work: Callable[[A], R], items: Iterable[A]) -> Sequence[R]:
-        """What `work` makes of each, in order; several at a time. Raises what it raises."""
-        self.check()
-        return list(self._pool.map(work, items))
+    def each(self, work: Callable[[A], R], items: Sequence[A]) -> list[R]:
+        """What `work` makes of each, in order; several at a time. Raises as `drain` does."""
+        results: dict[int, R] = {}
+
+        def do(index: int, item: A) -> None:
+            results[index] = work(item)
+
+        for index, item in enumerate(items):
+            self.submit(0, do, index, item)
+        self.drain()
+        return [results[index] for index in range(len(items))]
 
     def check(self) -> None:
         """Raises KeyboardInterrupt once `stop` is set, and whatever made earlier work fail."""
@@ -81,8 +96,19 @@ class Crew:
             self._check()
 
     def dismiss(self) -> None:
-        """Drop what has not begun and wait for what has."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        """Drop what has not begun, and wait for what has."""
+        self._is_dismissed = True
+        for _thread in self._threads:
+            self._tasks.put(None)
+        for thread in self._threads:
+            thread.join()
+
+    def _serve(self) -> None:
+        while (task := self._tasks.get()) is not None:
+            task()
+
+    def _is_ending(self) -> bool:
+        return self._is_dismissed or self._error is not None or self._stop.is_set()
 
     def _check(self) -> None:
         if self._error is not None:

@@ -10,7 +10,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from backit.client.handles import Identity, identity, open_below
+from backit.client.handles import Identity, identity, open_above, open_below
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -103,11 +103,9 @@ class Descent:
     def _open_again(self, step: _Step, below: int) -> None:
         self._open_from = len(self._steps) - 1
         if below >= 0:
-            fd = os.open("..", step.flags | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=below)
-            if identity(fd) == step.identity:
-                step.fd = fd
+            step.fd = open_above(below, step.identity, step.flags)
+            if step.fd >= 0:
                 return
-            os.close(fd)
         fd = open_below(self._root, self.directory.split(b"\0")[:-1])
         if identity(fd) == step.identity:
             step.fd = fd

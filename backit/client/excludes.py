@@ -18,23 +18,23 @@ asks. It and its tag are saved, what else is in it is not; a cache that is itsel
 whole.
 
 The walk asks about one name after another, from the top, and never goes into a directory that is
-left out.
+left out. That is what git does, and why pathspec translates each pattern here but does not decide:
+its GitIgnoreSpec is made for files alone, and takes `a/**` to be about "a" when asked about it.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from pathspec import GitIgnoreSpec
 from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
 
 from backit.client.handles import open_for_reading
 from backit.errors import Invalid, NotFound
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
 TAG_NAME = b"CACHEDIR.TAG"
@@ -46,15 +46,26 @@ _NAMED_GROUP = re.compile(r"\(\?P<\w+>")
 _NEW_LINE = {ord("\n"): "\0"}
 
 
+class _Rule(NamedTuple):
+    """One pattern. It is about a path itself; matching one of its parents is not enough."""
+
+    search: Callable[[str], re.Match[str] | None]
+    excludes: bool
+    only_directories: bool
+
+
 class Excludes:
     """The patterns of one backup. Raises Invalid for a pattern that is none."""
 
     def __init__(self, patterns: Iterable[str] = (), *, skip_caches: bool = True) -> None:
         self.patterns: Sequence[str] = tuple(patterns)
         self.skip_caches = skip_caches
-        self._spec = _compile(self.patterns)
-        # Most paths match nothing: that is settled by one search instead of one a pattern.
-        self._any = _any_of(self.patterns).search
+        rules = [rule for pattern in self.patterns for rule in _compile(pattern)]
+        # The last that matches decides.
+        self._rules = rules[::-1]
+        self._any = re.compile("").search
+        if any(rule.excludes for rule in rules):
+            self._any = re.compile("|".join(_sources(self.patterns))).search
 
     @classmethod
     def of(cls, patterns: Iterable[str], files: Iterable[Path]) -> Excludes:
@@ -69,42 +80,58 @@ class Excludes:
 
     @property
     def has_patterns(self) -> bool:
-        return self._spec is not None
+        return bool(self._rules)
 
     def leave_out(self, path: str, *, is_directory: bool) -> bool:
-        """Whether patterns exclude this path, relative to its source, all directories above being
-        saved.
+        """Whether patterns exclude this path, relative to its source.
+
+        All directories above it must have been asked about before, and be saved.
         """
-        if self._spec is None:
+        if "\n" in path:
+            path = path.translate(_NEW_LINE)
+        # Most paths match nothing: that is settled by one search instead of one for each pattern.
+        if self._any(path) is None:
             return False
-        asked = path + "/" if is_directory else path
-        if "\n" in asked:
-            asked = asked.translate(_NEW_LINE)
-        return self._any(asked) is not None and self._spec.match_file(asked, separators=())
+        for search, excludes, only_directories in self._rules:
+            if only_directories and not is_directory:
+                continue
+            found = search(path)
+            if found is not None and found.lastindex is None:
+                return excludes
+        return False
 
 
-def _compile(patterns: Sequence[str]) -> GitIgnoreSpec | None:
-    for pattern in patterns:
+def _compile(pattern: str) -> Iterator[_Rule]:
+    """The rule that a line makes: one, or none if it is empty or a comment. Raises Invalid."""
+    source, excludes, only_directories = _translate(pattern)
+    if source is not None and excludes is not None:
         try:
-            GitIgnoreSpec.from_lines([pattern])
-        except ValueError as error:
+            yield _Rule(re.compile(source).search, excludes, only_directories)
+        except re.error as error:
             raise Invalid(f"exclude pattern {pattern!r}: {error}") from None
-    # One engine whatever is installed beside: the compiled ones do not take names that are not
-    # UTF-8.
-    spec = GitIgnoreSpec.from_lines(
-        [pattern.translate(_NEW_LINE) for pattern in patterns], backend="simple"
-    )
-    return spec if any(pattern.include is not None for pattern in spec.patterns) else None
 
 
-def _any_of(patterns: Iterable[str]) -> re.Pattern[str]:
-    """Finds what at least one pattern leaves out by itself."""
-    sources: list[str] = []
+def _translate(pattern: str) -> tuple[str | None, bool | None, bool]:
+    """As a regular expression; its group takes part where only a parent of a path matches."""
+    line = pattern.translate(_NEW_LINE)
+    stripped = line if line.endswith("\\ ") else line.rstrip()
+    only_directories = stripped.endswith("/")
+    try:
+        # A path is asked about without a slash at its end, whatever it is.
+        source, excludes = GitIgnoreSpecPattern.pattern_to_regex(
+            stripped[:-1] if only_directories else line
+        )
+    except ValueError as error:
+        raise Invalid(f"exclude pattern {pattern!r}: {error}") from None
+    return source, excludes, only_directories
+
+
+def _sources(patterns: Iterable[str]) -> Iterator[str]:
+    """What patterns leave out by themselves, to be searched for all at once."""
     for pattern in patterns:
-        regex, excludes = GitIgnoreSpecPattern.pattern_to_regex(pattern.translate(_NEW_LINE))
-        if regex is not None and excludes:
-            sources.append(f"(?:{_NAMED_GROUP.sub('(?:', regex)})")
-    return re.compile("|".join(sources))
+        source, excludes, _only_directories = _translate(pattern)
+        if source is not None and excludes:
+            yield f"(?:{_NAMED_GROUP.sub('(?:', source)})"
 
 
 def read_patterns(file: Path) -> list[str]:

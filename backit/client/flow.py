@@ -33,9 +33,11 @@ class Promises:
     def keep(self, future: Future[Value], value: Value) -> None:
         """Set the result, unless the future has failed already."""
         with self._lock:
-            if future in self._open:
-                self._open.remove(future)
-                future.set_result(value)
+            if future not in self._open:
+                return
+            self._open.remove(future)
+        # Without the lock: whoever is told may take his time, or ask for a promise himself.
+        future.set_result(value)
 
     def fail(self, error: BaseException) -> None:
         with self._lock:

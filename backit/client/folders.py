@@ -18,7 +18,7 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from backit.client import imprint
-from backit.client.handles import Identity, open_below
+from backit.client.handles import Identity, open_above, open_below
 from backit.engine.plan import Action
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from backit.client.outcome import Tally
 
 HANDLES_MAX = 256
+_WALKING = 1 << 60
 # Longer paths are put together anew each time: those of a very deep tree would fill the memory.
 _REMEMBERED = 1024
 
@@ -49,6 +50,7 @@ class Folder:
         "name",
         "pending",
         "pins",
+        "placed",
         "wanted",
     )
 
@@ -71,8 +73,10 @@ class Folder:
         self.identity: Identity | None = None
         self.fd = -1
         self.pins = 0
-        # The walk that is not through with it yet counts as one.
-        self.pending = 1
+        # What was put here by the walk; only its thread looks at this.
+        self.placed = 0
+        # What is still to be done here. While the walk is not through with it, that is plenty.
+        self.pending = _WALKING
 
     def path_of(self, name: bytes) -> bytes:
         return self.path + b"/" + name
@@ -105,6 +109,36 @@ class Folder:
         return names[::-1]
 
 
+class Visit:
+    """One thread's way through folders: the last one stays in use, and what is done there counts
+    once it is left. It must be left at the end.
+    """
+
+    __slots__ = ("_folder", "_folders", "done", "fd")
+
+    def __init__(self, folders: Folders) -> None:
+        self._folders = folders
+        self._folder: Folder | None = None
+        self.fd = -1
+        self.done = 0
+
+    def enter(self, folder: Folder) -> int:
+        """The handle of a folder, until another is entered. Raises OSError."""
+        if folder is not self._folder:
+            self.leave()
+            self.fd = self._folders.acquire(folder)
+            self._folder = folder
+        return self.fd
+
+    def leave(self) -> None:
+        folder, done = self._folder, self.done
+        if folder is not None:
+            self._folder, self.done = None, 0
+            self._folders.release(folder)
+            if done:
+                self._folders.drop(folder, done)
+
+
 class Folders:
     """All folders that are not finished, and their handles."""
 
@@ -115,11 +149,6 @@ class Folders:
         # Open folders that nobody uses just now, the one unused for longest first.
         self._idle: OrderedDict[Folder, None] = OrderedDict()
         self._open = 0
-
-    def add(self, folder: Folder) -> None:
-        """A folder that will have to be finished before the one above."""
-        if folder.above is not None:
-            self.hold(folder.above)
 
     def adopt(self, folder: Folder, fd: int) -> None:
         """Take over an open handle of a folder. Counts as one use: release it."""
@@ -158,10 +187,9 @@ class Folders:
         finally:
             self.release(folder)
 
-    def hold(self, folder: Folder, count: int = 1) -> None:
-        """So many things in the folder are still to be done."""
-        with self._lock:
-            folder.pending += count
+    def leave(self, folder: Folder) -> None:
+        """The walk puts nothing more here: what was placed has to be dropped, and that is all."""
+        self.drop(folder, _WALKING - folder.placed)
 
     def drop(self, folder: Folder, count: int = 1) -> None:
         """So many things are done; the last of all finishes the folder, and then perhaps those
@@ -216,8 +244,18 @@ class Folders:
     def _close(self, folder: Folder) -> None:
         with self._lock:
             if folder.fd >= 0 and not folder.pins:
+                if folder.above is not None and folder.above.fd < 0:
+                    # Likely wanted next; of a deep tree the way down to it would be long.
+                    self._open_above(folder.above, folder.fd)
                 del self._idle[folder]
                 self._close_handle(folder)
+
+    def _open_above(self, above: Folder, below: int) -> None:
+        fd = open_above(below, above.identity)
+        if fd >= 0:
+            above.fd = fd
+            self._open += 1
+            self._idle[above] = None
 
     def _close_handle(self, folder: Folder) -> None:
         os.close(folder.fd)

@@ -123,6 +123,18 @@ def open_below(root: int, components: Iterable[bytes]) -> int:
     return at
 
 
+def open_above(below: int, wanted: Identity | None, flags: int = os.O_RDONLY) -> int:
+    """The directory that an open one is in, if it is still the one wanted; else -1."""
+    try:
+        fd = os.open("..", flags | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=below)
+    except OSError:
+        return -1
+    if identity(fd) == wanted:
+        return fd
+    os.close(fd)
+    return -1
+
+
 def _stretches(components: Iterable[bytes]) -> Iterator[list[bytes]]:
     stretch: list[bytes] = []
     room = _STRETCH

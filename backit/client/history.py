@@ -107,8 +107,10 @@ class History:
     def _open(self, listed: snapshots_pb2.Snapshot) -> Snapshot:
         try:
             return self._check(listed)
-        except (Invalid, NotFound) as error:
-            raise Damaged(f"{listed.name[:80]}: {error}") from None
+        except (Damaged, Invalid, NotFound) as error:
+            name, text = listed.name[:80], str(error)
+            is_named = name.removeprefix("snapshots/") in text
+            raise Damaged(text if is_named else f"{name}: {text}") from None
 
     def _check(self, listed: snapshots_pb2.Snapshot) -> Snapshot:
         header = statement.parse(listed.header)

@@ -129,6 +129,23 @@ def differs(found: os.stat_result, wanted: Metadata) -> bool:
     )
 
 
+def imprint_plain(fd: int, wanted: Metadata) -> bool:
+    """The same of a new file in the usual case, with as few calls as that needs.
+
+    False if more is wanted than the system gave it by itself; then nothing was done.
+    """
+    found = os.fstat(fd)
+    if (
+        wanted.attributes
+        or found.st_mode & 0o7777 != wanted.mode
+        or found.st_uid != wanted.uid
+        or found.st_gid != wanted.gid
+    ):
+        return False
+    os.utime(fd, ns=(wanted.mtime, wanted.mtime))
+    return True
+
+
 def imprint(target: int | bytes, wanted: Metadata, warn: Warn, *, is_fresh: bool) -> None:
     """Everything but flags, on an open file or through a path that the kernel resolves to an open
     one.

@@ -7,12 +7,11 @@ state. Nothing is decrypted here.
 
 from __future__ import annotations
 
-import struct
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from backit.crypto import primitives
-from backit.crypto.keys import SUCCESSION_LABEL
+from backit.crypto.keys import succession_message
 from backit.errors import Damaged, Invalid, NotFound, StatementInvalid, Untrusted
 from backit.format import statement
 from backit.format.statement import Statement, StatementKind
@@ -213,11 +212,6 @@ def _signer(found: Statement, owners: Sequence[bytes]) -> bytes:
             continue
         return owner
     raise Damaged(f"{_name(found)}: the account's owner has not signed it")
-
-
-def succession_message(account: AccountId, number: int, owner_key: bytes) -> bytes:
-    """What an owner signs to make `owner_key` the account's next owner."""
-    return SUCCESSION_LABEL + account.raw + struct.pack("<Q", number) + owner_key
 
 
 def _owners(accounts: Sequence[Statement]) -> list[bytes]:

@@ -44,9 +44,14 @@ class Linker:
     def link(self, members: Iterable[tuple[Group, Member]]) -> None:
         """Make names that lead to their group's carrier. Each is done afterwards, or an orphan."""
         for group, member in members:
+            carrier = group.carrier
+            if carrier is None:
+                # It could not be linked to by the name before this one: there will be another.
+                self._links.abandon(group, member)
+                continue
             path = member.folder.path_of(member.name)
             try:
-                action = self._link(group, member)
+                action = self._link(group, carrier, member)
             except OSError as error:
                 if is_ending(error):
                     raise
@@ -88,10 +93,8 @@ class Linker:
                 warn(f"inode flags {flags:#x} could not be set: {reason(error)}")
         self._unlocked.clear()
 
-    def _link(self, group: Group, member: Member) -> Action:
-        carrier, identity = group.carrier, group.identity
-        if carrier is None:
-            raise FileNotFoundError(errno.ENOENT, "its other name could not carry it")
+    def _link(self, group: Group, carrier: Member, member: Member) -> Action:
+        identity = group.identity
         with self._folders.using(member.folder) as directory:
             found = None if member.folder.is_new else look(directory, member.name)
             if found is not None:

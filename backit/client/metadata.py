@@ -131,10 +131,11 @@ def data_ranges(fd: int, size: int) -> list[tuple[int, int]]:
                 return [(0, size)]
             raise
         ranges.append((start, min(at, size) - start))
-    return ranges if len(ranges) <= HOLES_MAX else _without_small_holes(ranges)
+    return ranges if len(ranges) <= HOLES_MAX else without_small_holes(ranges)
 
 
-def _without_small_holes(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+def without_small_holes(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Ranges with only as many holes between them as an entry has room for, the largest."""
     gaps = [after[0] - (before[0] + before[1]) for before, after in pairwise(ranges)]
     smallest = sorted(gaps, reverse=True)[HOLES_MAX - 2]
     room = HOLES_MAX - 2 - sum(1 for gap in gaps if gap > smallest)

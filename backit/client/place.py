@@ -106,7 +106,8 @@ class Placer:
 
     def place(self, found: Found) -> None:
         """The next entry in key order."""
-        self._go_to(found)
+        if found.directory != self._at:
+            self._go_to(found)
         level = self._levels[-1]
         if found.entry.type == pb.FILE_TYPE_DIRECTORY:
             folder, is_lost = self._place_folder(level, found)
@@ -125,8 +126,11 @@ class Placer:
         wanted = scene.owners.metadata(found.entry, found.leaf)
         if group is None:
             group = scene.links.group(found.entry)
-            scene.folders.hold(folder)
+            folder.placed += 1
         job = Job(folder, found.entry, found.leaf, wanted, group)
+        if group is None and folder.is_new:
+            self._make(job)
+            return
         try:
             if group is None or self._carries(group, job):
                 self._look(job)
@@ -150,8 +154,6 @@ class Placer:
     def _go_to(self, found: Found) -> None:
         """Go to the directory that the entry is in."""
         directory = found.directory
-        if directory == self._at:
-            return
         while not directory.startswith(self._at[: self._levels[-1].length]):
             self._leave()
         level = self._levels[-1]
@@ -173,28 +175,28 @@ class Placer:
         while level.ahead:
             self._pass_by(level)
         if level.folder is not None:
-            self._scene.folders.drop(level.folder)
+            self._scene.folders.leave(level.folder)
 
     def _pass_by(self, level: _Level) -> None:
         """A directory that holds nothing."""
         _name, folder, _is_lost = level.ahead.popleft()
         if folder is not None:
-            self._scene.folders.drop(folder)
+            self._scene.folders.leave(folder)
 
     def _place_folder(self, level: _Level, found: Found) -> tuple[Folder | None, bool]:
         """Returns the folder, and whether everything below it is lost."""
         if level.is_lost:
             return None, True
-        path = self._path(found)
         if level.folder is None:
-            self._scene.tally.done(path, Action.MAKE)
+            self._scene.tally.done(self._path(found), Action.MAKE)
             return None, False
         try:
             return self._scene.site.make(level.folder, found)
         except OSError as error:
             if is_ending(error):
                 raise
-            self._scene.tally.failed(path, f"{reason(error)}; nothing below it was restored")
+            why = f"{reason(error)}; nothing below it was restored"
+            self._scene.tally.failed(self._path(found), why)
             return None, True
 
     def _carries(self, group: Group, job: Job) -> bool:
@@ -304,14 +306,19 @@ class Placer:
             size = 0 if action is Action.METADATA else job.entry.size
             scene.tally.done(job.path, action, size)
             scene.folders.drop(job.folder)
-        elif action is Action.METADATA or not job.entry.content_hash:
-            if job.entry.size:
-                job.layout = _layout(job.entry)
-            self._jobs.append(job)
-            if len(self._jobs) >= JOBS_AT_ONCE:
-                self._hand_over()
         else:
+            self._make(job)
+
+    def _make(self, job: Job) -> None:
+        """Have done what the job says."""
+        if job.action is not Action.METADATA and job.entry.content_hash:
             self._want(job)
+            return
+        if job.entry.size:
+            job.layout = _layout(job.entry)
+        self._jobs.append(job)
+        if len(self._jobs) >= JOBS_AT_ONCE:
+            self._hand_over()
 
     def _keep(self, job: Job) -> None:
         why = "it is there already, and differs"

@@ -20,17 +20,18 @@ class Problems:
     failure_count: int = 0
     skips: list[tuple[bytes, str]] = field(default_factory=list[tuple[bytes, str]])
     skip_count: int = 0
-    _failed: set[bytes] = field(default_factory=set[bytes])
+    # Of the first KEPT: which paths have been counted, and what has been said of them.
+    _counted: set[bytes] = field(default_factory=set[bytes])
+    _said: set[tuple[bytes, str]] = field(default_factory=set[tuple[bytes, str]])
 
     def failed(self, path: bytes, why: str) -> None:
         """A path may fail again where something else is read of it: it counts once."""
-        if path in self._failed:
-            if (path, why) not in self.failures:
-                self.failures.append((path, why))
-            return
-        self.failure_count += 1
-        if len(self.failures) < KEPT:
-            self._failed.add(path)
+        if path not in self._counted:
+            self.failure_count += 1
+            if len(self._counted) < KEPT:
+                self._counted.add(path)
+        if len(self.failures) < KEPT and (path, why) not in self._said:
+            self._said.add((path, why))
             self.failures.append((path, why))
 
     def skipped(self, path: bytes, why: str) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Self
 
 from backit.client.arena import Arena
 from backit.client.frames import Down, Note, Up, pack_note, read_frame, write_all, write_value
-from backit.errors import BackitError, Internal
+from backit.errors import Internal
 from backit.ids import ChunkId
 
 if TYPE_CHECKING:
@@ -116,17 +116,19 @@ class ReadingHost:
                     counts.take(grown.counts)
                     return grown
                 case Up.FAILED:
-                    raise _failure(pickle.loads(payload))  # noqa: S301 - our own process
+                    raise pickle.loads(payload)  # noqa: S301 - our own process
 
     def committed(self, snapshot: SnapshotId, new_bytes: int) -> str:
         """Let it remember this run, and wait until it does. Says why if it does not."""
         self._tell(Note(Down.COMMITTED, 0, new_bytes, snapshot.raw))
         try:
             found = read_frame(self._up)
-            self._process.wait(END_SECONDS)
+            code = self._process.wait(END_SECONDS)
         except (EOFError, subprocess.TimeoutExpired) as error:
             return str(error)
-        return _why(pickle.loads(found[1])) if found is not None else ""  # noqa: S301 - our own
+        if found is not None:
+            return _why(pickle.loads(found[1]))  # noqa: S301 - our own process
+        return ENDED if code else ""
 
     def _data(self, sender: Sender, slot: int, length: int, number: int) -> None:
         named = sender.data(
@@ -151,12 +153,6 @@ class ReadingHost:
         # The other side may have been ended: then nobody waits for the note.
         with self._lock, contextlib.suppress(BrokenPipeError, OSError):
             write_all(self._down, pack_note(note))
-
-
-def _failure(error: BaseException) -> BaseException:
-    if isinstance(error, BackitError):
-        return error
-    return Internal(f"backing up: {_why(error)}")
 
 
 def _why(error: BaseException) -> str:

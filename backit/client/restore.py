@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     from backit.engine.walk import Found, Load
     from backit.ids import ChunkId
 
+# How many entries are placed before it is asked whether the run is to end.
+ENTRIES_AT_ONCE = 256
+
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -128,8 +131,9 @@ class Restore:
         else:
             inside = top.inside if top is not None else b""
             placer = Placer(scene, target, inside, fetch)
-            for found in walk(self._root, self._load, inside):
-                scene.crew.check()
+            for count, found in enumerate(walk(self._root, self._load, inside)):
+                if not count % ENTRIES_AT_ONCE:
+                    scene.crew.check()
                 placer.place(found)
         placer.finish()
         scene.crew.drain()

@@ -109,7 +109,7 @@ class Site:
             folder = Folder(above, name, self._meant(wanted, is_new=is_new), is_new=is_new)
             if there is not None or above.inherits:
                 self._open(folder, parent, there)
-            self._folders.add(folder)
+            above.placed += 1
             return folder, False
 
     def _adopt(self, fd: int, path: bytes, wanted: Metadata | None, *, is_new: bool) -> Folder:
@@ -174,7 +174,7 @@ class Site:
         is_same = is_same and not imprint.attributes_differ(attributes, wanted.attributes)
         self._tally.done(path, Action.NOTHING if is_same else Action.METADATA)
         folder = Folder(above, found.entry.name, None, is_new=False)
-        self._folders.add(folder)
+        above.placed += 1
         return folder
 
     def _open(self, folder: Folder, parent: int, there: os.stat_result | None) -> None:

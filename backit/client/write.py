@@ -149,8 +149,12 @@ class Nameless:
         except OSError as error:
             if error.errno not in _NO_TMPFILE:
                 raise
-            self._unable.add(device)
+            self.open_nothing_on(device)
             return None
+
+    def open_nothing_on(self, device: int) -> None:
+        """This file system has no files without names."""
+        self._unable.add(device)
 
 
 def _write(fd: int, data: memoryview, offset: int) -> None:

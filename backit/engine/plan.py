@@ -101,7 +101,9 @@ class Window(Generic[T]):
 
     def take(self, chunk: ChunkId) -> list[Piece[T]]:
         """What the chunk goes to, once."""
-        return self._wanted.pop(chunk, [])
+        pieces = self._wanted.pop(chunk, [])
+        self._pieces -= len(pieces)
+        return pieces
 
 
 class Layout:
@@ -146,6 +148,9 @@ class Layout:
 
     def stretches(self) -> Iterator[tuple[int, int]]:
         """(offset, length) of each stretch of data in the file."""
-        ends = [*self._data_starts[1:], self.data_size]
-        for start, data, end in zip(self._file_starts, self._data_starts, ends, strict=True):
+        last = len(self._data_starts) - 1
+        for index, (start, data) in enumerate(
+            zip(self._file_starts, self._data_starts, strict=True)
+        ):
+            end = self.data_size if index == last else self._data_starts[index + 1]
             yield start, end - data

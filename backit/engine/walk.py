@@ -120,9 +120,10 @@ def walk(root: ChunkId, load: Load, directory: bytes = b"") -> Iterator[Found]:
     high = directory[:-1] + b"\1" if directory else None
     for _chunk, leaf in leaves(root, load, directory, high):
         for part in leaf.message.parts:
-            if part.directory.startswith(directory):
+            below = part.directory
+            if below.startswith(directory):
                 for entry in part.entries:
-                    yield Found(part.directory, entry, leaf)
+                    yield Found(below, entry, leaf)
 
 
 def listing(root: ChunkId, load: Load, directory: bytes = b"") -> Iterator[Found]:

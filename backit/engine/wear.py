@@ -32,12 +32,18 @@ class Wear:
 
     def count(self, leaf: Node) -> None:
         """Take in the files of a leaf of the tree."""
+        alive, reached = [0] * len(leaf.references), [0] * len(leaf.references)
         for _directory, entry in entries(leaf):
-            if len(entry.extents) == 1 and entry.size < LARGE_FILE:
-                extent = entry.extents[0]
-                chunk = leaf.references[extent.chunk]
-                self._alive[chunk] = self._alive.get(chunk, 0) + extent.length
-                self.reaches(chunk, extent.offset + extent.length)
+            extents = entry.extents
+            if len(extents) == 1 and entry.size < LARGE_FILE:
+                extent = extents[0]
+                index, length = extent.chunk, extent.length
+                alive[index] += length
+                reached[index] = max(reached[index], extent.offset + length)
+        for chunk, here, length in zip(leaf.references, alive, reached, strict=True):
+            if here:
+                self._alive[chunk] = self._alive.get(chunk, 0) + here
+                self.reaches(chunk, length)
 
     def reaches(self, chunk: ChunkId, length: int) -> None:
         """A bundle is known to be at least so long; bundles without living files do not matter."""

@@ -90,8 +90,9 @@ def split_key(key: bytes) -> tuple[bytes, bytes]:
 def entries(node: Node) -> Iterator[tuple[bytes, pb.Entry]]:
     """(directory, entry) of an entry leaf, in key order."""
     for part in node.message.parts:
+        directory = part.directory
         for entry in part.entries:
-            yield part.directory, entry
+            yield directory, entry
 
 
 def first_key(node: Node) -> bytes:
@@ -174,9 +175,9 @@ def _check_entry_leaf(node: pb.Node, used: bytearray) -> None:
             raise Damaged("a leaf's directories are empty or not ascending")
         previous = directory
         count += len(part.entries)
+        if count > ENTRIES_LIMIT:
+            raise Damaged(f"a leaf has more than {ENTRIES_LIMIT} entries")
         _check_part(part, used)
-    if count > ENTRIES_LIMIT:
-        raise Damaged(f"a leaf has {count} entries")
     for owners in (node.users, node.groups):
         if any(left.id >= right.id for left, right in pairwise(owners)):
             raise Damaged("a leaf's owners are not ascending")

@@ -30,7 +30,7 @@ def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
 def person(tmp_path: Path) -> MakePerson:
     """Make people, each with a machine of their own: person("laptop")."""
 
-    def make(machine: str = "home", password: str = "correct horse battery staple") -> Person:  # noqa: S107
+    def make(machine: str = "home", password: str = "correct horse battery staple") -> Person:
         return Person(tmp_path / machine, password)
 
     return make

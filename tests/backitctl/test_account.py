@@ -109,7 +109,7 @@ def test_a_password_command_answers_the_question(anna: Person, user: str) -> Non
         "BACKIT_PASSWORD_COMMAND": f"printf '%s' '{anna.password}'",
     }
     anna.ctl("login", user)
-    anna.environment["BACKIT_PASSWORD_COMMAND"] = "false"  # noqa: S105 - a program
+    anna.environment["BACKIT_PASSWORD_COMMAND"] = "false"
     anna.ctl("login", user, expect=4)
 
 

@@ -35,7 +35,7 @@ GENEROUS = Config(
 WAIT = 100.0
 
 
-MEMORY = Path("/dev/shm")  # noqa: S108 - mkdtemp makes a folder of its own there
+MEMORY = Path("/dev/shm")
 ROOM = 4 << 30
 
 

@@ -53,7 +53,7 @@ class Generator:
 
     def plant(self, root: Path, seed: int = 0) -> None:
         """Make the tree that `seed` stands for."""
-        rng = random.Random(f"{self.name}/{seed}")  # noqa: S311  it must be repeatable
+        rng = random.Random(f"{self.name}/{seed}")
         self.make(root, rng)
 
 

@@ -1,5 +1,6 @@
 """Fixtures for whole-program tests: a box for each module, and people who have signed up on it."""
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,7 +32,8 @@ def anna(box: Box, tmp_path_factory: pytest.TempPathFactory) -> Person:
 @pytest.fixture
 def user(request: pytest.FixtureRequest) -> str:
     """A user name that no other test has."""
-    return str(request.node.name)[:50].replace("[", "-").rstrip("]")
+    name = str(request.node.name)
+    return f"{name[:40]} {hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 @pytest.fixture

@@ -44,7 +44,7 @@ def _records(file: Path) -> list[Stored]:
 
 
 def _session(data: bytes, place: Place) -> SessionId:
-    return record.parse(data[place.offset : place.offset + place.length]).session
+    return record.parse_header(data[place.offset : place.offset + place.length]).session
 
 
 def flip_bit(file: Path, at: int) -> None:

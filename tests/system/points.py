@@ -1,4 +1,4 @@
-"""Where in a run something is to happen: seeded points, close together where there is most to break."""
+"""Where in a run something is to happen: seeded points, dense where there is most to break."""
 
 import os
 import random
@@ -11,7 +11,7 @@ EDGE = 8_000
 
 def points(seed: str, total: int, count: int = COUNT) -> list[int]:
     """So many numbers of bytes in a run of `total`: a sixth near each end, the rest all over it."""
-    rng = random.Random(seed)  # noqa: S311 - it must be repeatable
+    rng = random.Random(seed)
     edge = count // 6
     inner = count - 2 * edge
     step = max(1, (total - 2 * EDGE) // inner)

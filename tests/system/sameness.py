@@ -1,6 +1,6 @@
 """What it means that a tree came back, or holds what it held: two opinions, both strict."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,7 +22,7 @@ def assert_held(before: Manifest, restored: Path) -> None:
 
 
 @contextmanager
-def unchanged(root: Path) -> Iterator[None]:
+def unchanged(root: Path) -> Generator[None]:
     """Whatever the block does, it leaves this tree alone."""
     before = manifest.scan(root)
     yield

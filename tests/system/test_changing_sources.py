@@ -5,7 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -41,7 +41,7 @@ for number in itertools.count():
 
 
 @contextmanager
-def busy(script: str, *arguments: str | Path) -> Iterator[None]:
+def busy(script: str, *arguments: str | Path) -> Generator[None]:
     """Have a Python script at work for a block."""
     worker = subprocess.Popen((sys.executable, "-c", script, *map(str, arguments)))
     try:
@@ -83,9 +83,7 @@ def test_an_unreadable_file_is_reported_and_everything_else_saved(
     assert_same(source, tmp_path / "later")
 
 
-def test_a_socket_is_reported_and_harms_nothing(
-    anna: Person, source: Path, tmp_path: Path
-) -> None:
+def test_a_socket_is_reported_and_harms_nothing(anna: Person, source: Path, tmp_path: Path) -> None:
     trees.plant(source, "socket", files=3, large=0)
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(source / "listening"))
@@ -102,7 +100,7 @@ def test_a_file_that_changes_is_consistent_or_reported(
     changing = source / "changing"
     changing.write_bytes(b"\1" * size)
     trees.plant(source, "changing", files=20, large=0)
-    with busy(REWRITER, changing, size):
+    with busy(REWRITER, changing, str(size)):
         until(lambda: changing.read_bytes()[:1] > b"\2", "the file changes")
         output = anna.ctl("--json", "backup", source, expect=(0, 3))
     anna.restore(f"latest:{source}", tmp_path / "restored")
@@ -130,7 +128,7 @@ def test_files_that_come_and_go_do_not_fail_a_backup(
     trees.plant(source, "churn", files=200, large=0)
     (source / "churn").mkdir()
     with busy(CHURNER, source / "churn", tmp_path / "made"):
-        until(lambda: (source / "churn" / "39").exists(), "files come and go")
+        until((source / "churn" / "39").exists, "files come and go")
         for _ in range(3):
             assert anna.backup(source)["failed"] == 0
     anna.restore(f"latest:{source}", tmp_path / "restored")

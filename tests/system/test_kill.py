@@ -1,8 +1,8 @@
-"""Whoever is killed in the middle of a backup, whenever: nothing is lost, and the next run goes on."""
+"""Whoever is killed in the middle of a backup, whenever: nothing is lost, the next run goes on."""
 
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,7 +54,7 @@ class Scene:
         trees.plant(self.source, seed, files=60, large=12 * MIB)
 
     @contextmanager
-    def held_backup(self, after: int) -> Iterator[tuple[subprocess.Popen[bytes], bool]]:
+    def held_backup(self, after: int) -> Generator[tuple[subprocess.Popen[bytes], bool]]:
         """A backup that is held once it sent so many bytes; False if it never sent as many."""
         self.wire.hold(Way.TO_BOX, after)
         with running(self.anna, "backup", self.source) as client:
@@ -116,7 +116,7 @@ def settle(box: Box) -> None:
 
 
 @contextmanager
-def running(person: Person, *arguments: str | Path) -> Iterator[subprocess.Popen[bytes]]:
+def running(person: Person, *arguments: str | Path) -> Generator[subprocess.Popen[bytes]]:
     """A command that does not outlive the block."""
     with person.popen(*arguments) as client:
         try:

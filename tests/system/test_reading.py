@@ -1,4 +1,4 @@
-"""What is in the snapshots can be listed, searched, compared, counted and checked, also by programs."""
+"""What is in the snapshots can be listed, searched, compared, counted, checked; by programs too."""
 
 import base64
 import os

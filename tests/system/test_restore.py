@@ -102,7 +102,8 @@ def change(file: Path, *, hours: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("overwrite", "kept"), [("never", {"newer", "older"}), ("older", {"newer"}), ("always", set())]
+    ("overwrite", "kept"),
+    [("never", {"newer", "older"}), ("older", {"newer"}), ("always", set[str]())],
 )
 def test_files_that_differ_are_kept_or_replaced_as_told(
     anna: Person, saved: Saved, target: Path, overwrite: str, kept: set[str]

@@ -70,7 +70,7 @@ def test_a_changed_file_stores_about_its_size(anna: Person, source: Path) -> Non
     trees.plant(source, 5)
     anna.backup(source)
     size = 300 * KIB
-    (source / "changed").write_bytes(random.Random(5).randbytes(size))  # noqa: S311
+    (source / "changed").write_bytes(random.Random(5).randbytes(size))
     second = anna.backup(source)
     assert second["changed_files"] == 1
     assert size <= second["stored_bytes"] < 1.1 * size + A_LEAF

@@ -1,4 +1,4 @@
-"""Trees to back up: seeded, small, with the usual and the unusual in them. Nothing here looks at them."""
+"""Trees to back up: seeded, small, the usual and the unusual in them. Nothing here looks at one."""
 
 import os
 import random
@@ -13,7 +13,7 @@ _SYLLABLES = ("ba", "ke", "lo", "mi", "nu", "pra", "sti", "tor", "vel", "xan", "
 
 def plant(root: Path, seed: object, *, files: int = 60, large: int = 3 * MIB) -> None:
     """Fill an existing folder: small files in folders, half of them text, and one large file."""
-    rng = random.Random(repr(seed))  # noqa: S311 - it must be repeatable
+    rng = random.Random(repr(seed))
     for number in range(files):
         folder = root / f"folder {number % 5}" / f"{number % 3}"
         folder.mkdir(parents=True, exist_ok=True)
@@ -30,10 +30,14 @@ def plant_everything(root: Path, seed: object) -> None:
     unusual.mkdir()
     mutations.plant_specimen(unusual, probes.offered(unusual))
     odd = os.fsencode(root) + b"/caf\xe9 \n \x1b[31m"
-    os.mkdir(odd)  # noqa: PTH102 - a name that is no text
-    with open(odd + b"/" + b"n" * 255, "wb") as file:  # noqa: PTH123
+    os.mkdir(odd)
+    with open(odd + b"/" + b"n" * 255, "wb") as file:
         file.write(b"a name as long as it gets")
     plant(root, seed)
+
+
+def random_bytes(seed: object, size: int) -> bytes:
+    return random.Random(repr(seed)).randbytes(size)
 
 
 def text(rng: random.Random, size: int) -> bytes:

@@ -1,14 +1,15 @@
 """The network between a client and a box, in our hands: it counts, holds, cuts, and can listen in.
 
-A forwarder on loopback that knows bytes and no protocol.
+A forwarder, on loopback or between unix sockets, that knows bytes and no protocol.
 """
 
 import contextlib
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from enum import Enum
+from pathlib import Path
 from typing import Protocol
 
 LOOPBACK = "127.0.0.1"
@@ -30,14 +31,13 @@ class Way(Enum):
 
 
 class Wire:
-    """Forwards connections to a port; everything it does can be changed while it runs."""
+    """Forwards connections to a port or a socket; what it does can be changed while it runs."""
 
-    def __init__(self, target: int, *, listens_in: bool = False) -> None:
+    def __init__(self, target: int | Path, *, listens_in: bool = False) -> None:
         self.target = target
         self.listens_in = listens_in
         self.overheard = {way: bytearray() for way in Way}
-        self._listener = socket.create_server((LOOPBACK, 0))
-        self.port: int = self._listener.getsockname()[1]
+        self._listener = _listen(target)
         # Guards all below; notified whenever any of it changes.
         self._changed = threading.Condition()
         self._passed = dict.fromkeys(Way, 0)
@@ -51,7 +51,8 @@ class Wire:
     @property
     def address(self) -> str:
         """For `backitctl pair`."""
-        return f"tcp:{LOOPBACK}:{self.port}"
+        name: object = self._listener.getsockname()
+        return f"tcp:{LOOPBACK}:{name[1]}" if isinstance(name, tuple) else f"unix:{name}"
 
     def passed(self, way: Way) -> int:
         """Bytes so far."""
@@ -59,13 +60,13 @@ class Wire:
             return self._passed[way]
 
     def hold(self, way: Way, after: int) -> None:
-        """Once so many more bytes have gone that way, nothing goes there until `release` or `cut`."""
+        """Once so many more bytes have gone that way, nothing goes until `release` or `cut`."""
         with self._changed:
             self._limits[way] = self._passed[way] + after
             self._held = False
 
     def wait_held(self, ended: Ended) -> bool:
-        """Wait until it holds: True; or until a process has ended without sending that much: False."""
+        """Wait until it holds: True; or until a process has ended before that: False."""
         deadline = time.monotonic() + WAIT_SECONDS
         with self._changed:
             while not self._held:
@@ -112,7 +113,7 @@ class Wire:
             except OSError:
                 return
             try:
-                box = socket.create_connection((LOOPBACK, self.target))
+                box = _connect(self.target)
             except OSError:  # nobody is there: the client shall notice
                 client.close()
                 continue
@@ -157,14 +158,32 @@ class Wire:
             yield piece
 
 
+def _listen(target: int | Path) -> socket.socket:
+    if isinstance(target, int):
+        return socket.create_server((LOOPBACK, 0))
+    return socket.create_server(f"{target}.wire", family=socket.AF_UNIX)
+
+
+def _connect(target: int | Path) -> socket.socket:
+    if isinstance(target, int):
+        return socket.create_connection((LOOPBACK, target))
+    made = socket.socket(socket.AF_UNIX)
+    try:
+        made.connect(str(target))
+    except OSError:
+        made.close()
+        raise
+    return made
+
+
 def _shut(each: socket.socket) -> None:
     with contextlib.suppress(OSError):
         each.shutdown(socket.SHUT_RDWR)
 
 
 @contextlib.contextmanager
-def tapped(target: int, *, listens_in: bool = False) -> Iterator[Wire]:
-    """A wire to a port of the loopback interface, for a block."""
+def tapped(target: int | Path, *, listens_in: bool = False) -> Generator[Wire]:
+    """A wire to a port of the loopback interface or to a unix socket, for a block."""
     wire = Wire(target, listens_in=listens_in)
     try:
         yield wire

@@ -93,7 +93,7 @@ def _keys() -> Iterator[Case]:
 
 def _passphrases() -> Iterator[Case]:
     salt = secret("salt", 16)
-    password = "Grüße, 42 Äpfel"  # noqa: S105 - a vector
+    password = "Grüße, 42 Äpfel"
     stretched = sodium.crypto_pwhash_alg(
         32, password.encode(), salt, 3, 64 << 20, sodium.crypto_pwhash_ALG_ARGON2ID13
     )

@@ -156,9 +156,11 @@ class ChunkIndex:
         rows = self._select("SELECT account FROM domain WHERE domain = ?", domain.raw)
         return rows[0][0] if rows else None
 
-    def packs(self) -> dict[bytes, KnownPack]:
-        """All packs by name, those whose file is gone included."""
-        rows = self._select("SELECT name, number, size FROM pack")
+    def packs(self, first: int) -> dict[bytes, KnownPack]:
+        """Packs whose name begins with this byte, by name, those whose file is gone included."""
+        after = bytes([first + 1]) if first < 0xFF else b"\xff" * (PackName.LENGTH + 1)
+        query = "SELECT name, number, size FROM pack WHERE name >= ? AND name < ?"
+        rows = self._select(query, bytes([first]), after)
         return {name: KnownPack(number, size) for name, number, size in rows}
 
     def accounts_in_doubt(self) -> list[bytes]:

@@ -64,6 +64,11 @@ class Filled:
     pack: OpenPack | None
     covered: int
 
+    def discard(self) -> None:
+        """Nobody will make it durable."""
+        if self.pack is not None:
+            self.pack.writer.discard()
+
 
 class Packing:
     """The open packs of one upload. For one thread."""
@@ -158,11 +163,13 @@ class Packing:
     def _close(self, kinds: Sequence[Kind]) -> list[Filled]:
         """Data before nodes, and nodes never alone: what they use must be accepted before them."""
         closing = list(Kind) if Kind.NODE in kinds else kinds
+        for kind in closing:
+            if kind in self._open:
+                self._open[kind].writer.finish([self._lease.session.encoded])
         filled: list[Filled] = []
         for kind in closing:
             pack = self._open.pop(kind, None)
             if pack is not None:
-                pack.writer.finish([self._lease.session.encoded])
                 filled.append(Filled(pack, self._covered()))
         return filled
 

@@ -64,17 +64,22 @@ class Packs:
     def path(self, name: PackName) -> Path:
         return self.folder / name.hex[:2] / name.hex
 
-    def names(self) -> Iterator[PackName]:
-        """Every pack that is there, in no useful order. Sweeps drafts."""
+    def names(self, first: int) -> list[PackName]:
+        """Every pack whose name begins with this byte."""
+        folder = f"{first:02x}"
+        try:
+            found = self.disk.names(self.folder / folder)
+        except OSError as error:
+            raise failure(error, f"listing the packs in {folder}") from error
+        packs = [_pack_name(folder, name) for name in found]
+        return [pack for pack in packs if pack is not None]
+
+    def sweep(self) -> None:
+        """Remove drafts that a killed process has left."""
         try:
             sweep(self.disk, self.folder)
-            for folder in self.disk.names(self.folder):
-                for name in self.disk.names(self.folder / folder):
-                    pack = _pack_name(folder, name)
-                    if pack is not None:
-                        yield pack
         except OSError as error:
-            raise failure(error, "listing the packs") from error
+            raise failure(error, "sweeping the packs' folder") from error
 
     def open(self, name: PackName) -> PackFile:
         """Raises OSError."""

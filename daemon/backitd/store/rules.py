@@ -9,8 +9,7 @@ from __future__ import annotations
 import unicodedata
 from typing import TYPE_CHECKING
 
-from backit.crypto import primitives
-from backit.crypto.keys import SUCCESSION_LABEL
+from backit.crypto import keys, primitives
 from backit.crypto.passphrase import (
     CEILING_MEMORY_KIB,
     CEILING_PASSES,
@@ -50,8 +49,7 @@ def user_key(user: str) -> str:
 
 def succession_message(statement: Statement, owner_key: bytes) -> bytes:
     """What the previous owner key signs in account statement number n > 1."""
-    number = statement.number.to_bytes(8, "little")
-    return SUCCESSION_LABEL + statement.account.raw + number + owner_key
+    return keys.succession_message(statement.account, statement.number, owner_key)
 
 
 def check_form(statement: Statement) -> None:

@@ -16,14 +16,14 @@ from backitd.store.index import NewPack
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from backit.ids import PackName
     from backitd.store.packing import Filled, OpenPack
     from backitd.store.parts import Parts
     from backitd.store.values import Lease
 
 log = logging.getLogger(__name__)
 
-# Filled packs that may wait: with the two that are open and the one that syncs, all that is on its
-# way.
+# Filled packs that may wait. With two that are open and one that syncs, that is all on its way.
 WAITING = 2
 
 
@@ -65,8 +65,7 @@ class Sealer:
                 return
             if self.error is not None:
                 # Whoever puts must never wait for us; but after an error nothing more is stored.
-                if filled.pack is not None:
-                    filled.pack.writer.discard()
+                filled.discard()
                 continue
             try:
                 if filled.pack is not None:
@@ -93,7 +92,7 @@ class Sealer:
             doubt = self._parts.index.accept(new)
         except (Conflict, NoSpace):
             # Nothing points to it: it may go at once. Killed before that, its nodes are incomplete.
-            self._parts.packs.remove(name)
+            self._remove(name)
             raise
         except BackitError:
             log.exception("pack %s is durable but not indexed; the next start takes it in", name)
@@ -101,3 +100,9 @@ class Sealer:
         if doubt:
             self._on_doubt()
         # 3. Only then is it acknowledged, by the caller.
+
+    def _remove(self, name: PackName) -> None:
+        try:
+            self._parts.packs.remove(name)
+        except BackitError:
+            log.exception("pack %s is not needed; the next start takes it in", name)

@@ -58,6 +58,9 @@ class Settler:
 
     def wait(self, account: AccountId) -> None:
         """Until nothing of the account is in doubt. Raises Unavailable if that takes too long."""
+        if not self._index.packs_in_doubt(account.raw):
+            return
+        self.ask()  # in case it was tried before, and failed
         with self._rounds:
             settled = self._rounds.wait_for(
                 lambda: self._stop or not self._index.packs_in_doubt(account.raw), WAIT_SECONDS

@@ -16,6 +16,7 @@ from backit.errors import (
     Damaged,
     HeadMoved,
     Invalid,
+    LeaseEnded,
     NotADevice,
     ReferencesMissing,
     SnapshotNotFound,
@@ -79,12 +80,18 @@ class Snapshots:
     def commit(self, lease: Lease, header: Statement, sealed_body: bytes) -> SnapshotRow:
         """Durable when this returns; the lease ends with it.
 
-        Raises StatementInvalid, HeadMoved, ReferencesMissing or Unavailable.
+        Raises LeaseEnded, StatementInvalid, HeadMoved, ReferencesMissing or Unavailable.
         """
         self._settler.wait(lease.account)
         with self._parts.changing:
+            # Looked up before, but outside of the lock: the same call may just have been answered.
+            committed = self.find_committed(lease.device, header)
+            if committed is not None:
+                return committed
             self._check_header(lease, header, sealed_body)
             with self._catalog.reading() as db:
+                if catalog.lease(db, lease.lease) is None:
+                    raise LeaseEnded(f"lease {lease.lease}: it has ended")
                 head = catalog.head(db, lease.device, lease.series)
             _check_head(head, header)
             self._check_root(lease, header)

@@ -74,6 +74,7 @@ class Store:
         self.incarnation = opening.begin_store(state, objects, packs, random, moment=moment)
         key = opening.load_receipt_key(state, disk, random, moment=moment)
         self.receipt_key = key.public
+        journal = Journal(disk, state)
         found = opening.open_cache(state / opening.CATALOG, Catalog, self.incarnation)
         try:
             index = opening.open_cache(state / opening.INDEX, ChunkIndex, self.incarnation)
@@ -82,7 +83,7 @@ class Store:
             raise
         self._parts = Parts(
             objects=objects,
-            journal=Journal(disk, state),
+            journal=journal,
             packs=packs,
             space=Space(disk, root),
             catalog=found,

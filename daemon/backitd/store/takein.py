@@ -68,20 +68,24 @@ class TakeIn:
                 self._journal.remove(account)
 
     def _take_packs(self) -> None:
-        known = self._index.packs()
-        there: set[bytes] = set()
+        """Folder by folder: a large store has more names than should be in memory at once."""
+        self._packs.sweep()
         taken = 0
-        for name in self._packs.names():
-            there.add(name.raw)
-            if name.raw not in known or not known[name.raw].size:
-                taken += self._take_pack(name)
+        lost: list[int] = []
+        for first in range(256):
+            known = self._index.packs(first)
+            names = self._packs.names(first)
+            for name in names:
+                if name.raw not in known or not known[name.raw].size:
+                    taken += self._take_pack(name)
+            for gone in sorted(known.keys() - {name.raw for name in names}):
+                if known[gone].size:
+                    log.error("pack %s is gone", gone.hex())
+                    lost.append(known[gone].number)
         if taken:
             log.info("took in %d packs that the index did not know", taken)
-        lost = {raw: pack for raw, pack in known.items() if raw not in there and pack.size}
         if lost:
-            for raw in sorted(lost):
-                log.error("pack %s is gone", raw.hex())
-            count = self._index.lose_packs(sorted(pack.number for pack in lost.values()))
+            count = self._index.lose_packs(lost)
             log.error("%d chunks are missing with them, until a backup sends them again", count)
 
     def _take_pack(self, name: PackName) -> bool:

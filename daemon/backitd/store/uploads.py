@@ -26,8 +26,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# How often a waiting or receiving upload looks whether its lease still lives, and shows that it
-# does.
+# How often an upload looks whether its lease still lives, and shows that it does.
 TOUCH_SECONDS = 1.0
 
 
@@ -167,8 +166,7 @@ class Upload:
     def _run(self) -> None:
         try:
             self._fill()
-            for filled in self._packing.close_all():
-                self._sealer.put(filled)
+            self._pass_on(self._packing.close_all())
         except BaseException as error:  # noqa: BLE001 - it is raised where somebody listens
             self._fail(error)
         finally:
@@ -195,8 +193,7 @@ class Upload:
                 ):
                     return
                 item = self._queue.popleft() if self._queue else None
-            for filled in self._step(item):
-                self._sealer.put(filled)
+            self._pass_on(self._step(item))
 
     def _step(self, item: tuple[int, Sequence[bytes] | None] | None) -> list[Filled]:
         if item is None:
@@ -209,6 +206,15 @@ class Upload:
             self._waiting -= sum(len(encoded) for encoded in records)
             self._changed.notify_all()
         return filled or self._packing.close_due()
+
+    def _pass_on(self, filled: Sequence[Filled]) -> None:
+        for at, one in enumerate(filled):
+            try:
+                self._sealer.put(one)
+            except BaseException:
+                for rest in filled[at + 1 :]:
+                    rest.discard()
+                raise
 
     # The sealer's thread
 

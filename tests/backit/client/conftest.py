@@ -12,15 +12,19 @@ from backit.client.profile import Address, Profile
 from backit.client.remote import Appliance
 from backit.crypto.passphrase import FLOOR
 from tests.backit.client import certificates
+from tests.backit.client.household import household
 from tests.backit.client.memory_appliance import MemoryAppliance
+from tests.backitd import daemons
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from backit.client.account import Person
+    from tests.backit.client.household import Household
+    from tests.backitd.daemons import Box
 
-PASSWORD = "correct horse battery staple"  # noqa: S105 - of nobody
+PASSWORD = "correct horse battery staple"
 NOW = 1_700_000_000
 
 
@@ -63,3 +67,17 @@ def appliance(profile: Profile) -> Iterator[Appliance]:
 def anna(appliance: Appliance) -> Person:
     """Somebody who has just signed up, with the cheapest password hashing there is."""
     return account.sign_up(appliance, "anna", PASSWORD, invite="", now=NOW, cost=FLOOR)
+
+
+@pytest.fixture(scope="session")
+def box() -> Iterator[Box]:
+    """A real daemon, for everybody."""
+    with daemons.box() as running:
+        yield running
+
+
+@pytest.fixture
+def house(box: Box, tmp_path: Path) -> Iterator[Household]:
+    """Somebody of their own at the real daemon, with a machine."""
+    with household(box, tmp_path.name, tmp_path / "machine") as found:
+        yield found

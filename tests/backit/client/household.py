@@ -1,9 +1,9 @@
-"""Somebody with a real appliance in this process, a machine that backs up, and keys to read it again."""
+"""Somebody with a real appliance in this process, a machine that backs up, and keys to read it."""
 
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from backit.client import ledger as ledgers
@@ -17,18 +17,34 @@ from backit.client.remote import Appliance, Credential
 from backit.client.vaults import Keyring
 from backit.engine.walk import walk
 from backit.format.v1 import tree_pb2
-from backit.v1 import appliance_pb2
+from backit.v1 import accounts_pb2, appliance_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator, Sequence
     from pathlib import Path
 
     from backit.client.backup import Result
     from backit.client.history import Snapshot
     from backit.client.ledger import Ledger
     from backit.engine.walk import Found
+    from backit.errors import BackitError
+    from backit.format.statement import Statement
+    from backit.ids import ChunkId
     from tests.backitd.daemons import Box
     from tests.backitd.people import Machine, Person
+
+
+class _Remembering(ChunkReader):
+    """Fetches each chunk once: bundles hold many files, and tests look at all of them."""
+
+    _known: dict[ChunkId, bytes | BackitError]
+
+    def chunks(self, ids: Sequence[ChunkId]) -> Iterator[tuple[ChunkId, bytes | BackitError]]:
+        if not hasattr(self, "_known"):
+            self._known = {}
+        self._known.update(super().chunks([each for each in ids if each not in self._known]))
+        return ((each, self._known[each]) for each in ids)
+
 
 LABEL = Label("laptop", "backit tests", ("first",))
 
@@ -43,7 +59,13 @@ class Household:
     folder: Path
     device: Appliance
     owner: Appliance
-    ledger: Ledger
+    ledger: Ledger = field(init=False)
+
+    def learn(self) -> None:
+        """See what the account's owner has signed by now."""
+        found = ledgers.parse(ledgers.fetch(self.owner))
+        pinned = self.person.root.owner.public
+        self.ledger = ledgers.verify(found, pinned, self.person.account)
 
     @property
     def keys(self) -> DeviceKeys:
@@ -69,22 +91,33 @@ class Household:
         return self.backup(*paths).run(LABEL)
 
     @contextmanager
-    def reading(self) -> Iterator[ChunkReader]:
-        reader = ChunkReader(self.owner, self.keyring, self.machine.domain_keys)
+    def reading(self) -> Generator[ChunkReader]:
+        reader = _Remembering(self.owner, self.keyring, self.machine.domain_keys)
         try:
             yield reader
         finally:
             reader.close()
 
+    def everything(self, snapshot: Snapshot) -> list[Found]:
+        with self.reading() as reader:
+            return list(walk(snapshot.root, reader.load))
+
     def found(self, snapshot: Snapshot, below: Path) -> dict[str, Found]:
         """Entries below a folder by their path in it."""
         prefix = bytes(below) + b"/"
-        with self.reading() as reader:
-            return {
-                found.path.removeprefix(prefix).decode(): found
-                for found in walk(snapshot.root, reader.load)
-                if found.path.startswith(prefix)
-            }
+        return {
+            found.path.removeprefix(prefix).decode(): found
+            for found in self.everything(snapshot)
+            if found.path.startswith(prefix)
+        }
+
+    def data_chunks(self, snapshot: Snapshot) -> set[ChunkId]:
+        """What its small files lie in."""
+        return {
+            found.leaf.references[extent.chunk]
+            for found in self.everything(snapshot)
+            for extent in found.entry.extents
+        }
 
     def contents(self, snapshot: Snapshot, below: Path) -> dict[str, bytes]:
         """Content of each regular file below a folder by its path in it."""
@@ -94,6 +127,11 @@ class Household:
                 for path, found in self.found(snapshot, below).items()
                 if found.entry.type == tree_pb2.FILE_TYPE_REGULAR
             }
+
+    def person_puts(self, *statements: Statement) -> None:
+        """Have the appliance take what the person has signed."""
+        encoded = [each.encoded for each in statements]
+        self.owner.accounts.PutStatements(accounts_pb2.PutStatementsRequest(statements=encoded))
 
     def latest(self) -> Snapshot:
         return self.history.resolve("latest")
@@ -115,7 +153,7 @@ def keys_of(machine: Machine) -> DeviceKeys:
 
 
 @contextmanager
-def household(box: Box, user: str, folder: Path) -> Iterator[Household]:
+def household(box: Box, user: str, folder: Path) -> Generator[Household]:
     """Sign somebody up with a machine of theirs."""
     person, client = box.person(user)
     machine, _client = box.machine(person, client)
@@ -124,7 +162,7 @@ def household(box: Box, user: str, folder: Path) -> Iterator[Household]:
 
 
 @contextmanager
-def connected(box: Box, person: Person, machine: Machine, folder: Path) -> Iterator[Household]:
+def connected(box: Box, person: Person, machine: Machine, folder: Path) -> Generator[Household]:
     """Connect somebody who has signed up."""
     about = box.client().appliance.GetAppliance(appliance_pb2.GetApplianceRequest())
     address = Address.parse(box.addresses[0])
@@ -134,6 +172,6 @@ def connected(box: Box, person: Person, machine: Machine, folder: Path) -> Itera
         Appliance.connect(profile, keys_of(machine).credential) as device,
         Appliance.connect(profile, login) as owner,
     ):
-        found = ledgers.parse(ledgers.fetch(owner))
-        ledger = ledgers.verify(found, person.root.owner.public, person.account)
-        yield Household(person, machine, profile, folder, device, owner, ledger)
+        house = Household(person, machine, profile, folder, device, owner)
+        house.learn()
+        yield house

@@ -6,7 +6,6 @@ The real daemon is what tests/backitctl runs against.
 """
 
 # gRPC names its methods and their arguments.
-# ruff: noqa: ARG002, N802
 
 from __future__ import annotations
 

@@ -6,15 +6,18 @@ outlets are tested in test_sender.py and test_backup.py.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
-from backit.crypto.primitives import Buffer
 from backit.engine.tree import Sealable
-from backit.format import node
 from backit.ids import ChunkId
 from tests.backit.client.shelf import Shelf
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from backit.crypto.primitives import Buffer
+    from backit.format.node import Node
 
 Value = TypeVar("Value")
 
@@ -88,6 +91,6 @@ class Paper:
         for slip in self.slips:
             slip.keep()
 
-    def sound_nodes(self) -> list[node.Node]:
+    def sound_nodes(self) -> list[Node]:
         """Every node as a reader decodes it. Raises Damaged for one that nobody could read."""
         return list(self.shelf.load([each.chunk for each in self.nodes]))

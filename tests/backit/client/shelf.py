@@ -8,9 +8,12 @@ import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from backit.client import metadata
 from backit.client.excludes import Excludes
+from backit.client.outcome import RestoreOptions, RestoreResult, Silent
+from backit.client.restore import Restore
 from backit.client.scan import Scanner
 from backit.crypto import primitives
 from backit.crypto.keys import DomainKeys
@@ -19,11 +22,12 @@ from backit.engine.tree import Extent, NewEntry, Sealable, TreeBuilder
 from backit.errors import BackitError, NotFound
 from backit.format import node, record
 from backit.format.magic import Kind
-from backit.format.node import Node, encode_time
+from backit.format.node import Node, encode_time, entry_key
 from backit.format.record import Plain
 from backit.format.v1 import tree_pb2 as pb
 from backit.ids import ChunkId, DomainId
 
+NUMERIC = RestoreOptions(numeric_ids=True)
 KEYS = DomainKeys(DomainId(bytes(16)), bytes(32))
 
 TYPES = {
@@ -194,6 +198,11 @@ def _read_file(
         os.close(fd)
 
 
+def in_order(items: Iterable[Item]) -> list[Item]:
+    """Items as a scan would give them."""
+    return sorted(items, key=lambda item: entry_key(item.directory, item.entry.name))
+
+
 def components(path: str | os.PathLike[str]) -> list[bytes]:
     """A path as a restore names a subtree."""
     return [part for part in os.fsencode(path).split(b"/") if part]
@@ -220,3 +229,23 @@ def _owned(entry: pb.Entry, fields: dict[str, int]) -> pb.Entry:
     for key, value in fields.items():
         setattr(entry, key, value)
     return entry
+
+
+def restore(
+    root: ChunkId,
+    shelf: Shelf,
+    target: Path,
+    subtree: Sequence[bytes] = (),
+    options: RestoreOptions = NUMERIC,
+    progress: Silent | None = None,
+) -> RestoreResult:
+    return Restore(
+        root,
+        shelf.load,
+        shelf,
+        KEYS,
+        subtree=subtree,
+        target=target,
+        options=options,
+        progress=progress,
+    ).run()

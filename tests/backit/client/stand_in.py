@@ -1,9 +1,11 @@
 """Chunks and leases of an appliance, in memory, behind a real gRPC server on a unix socket.
 
-It keeps what comes, notes in which order it came, and has a lever for each way in which an appliance
-fails at an exact point. Nothing is signed or checked: what the daemon decides is tested with the
-daemon.
+It keeps what comes, notes in which order it came, and has a lever for each way in which an
+appliance fails at an exact point. Nothing is signed or checked: what the daemon decides is tested
+with the daemon.
 """
+
+# gRPC names the methods and their arguments.
 
 from __future__ import annotations
 
@@ -20,11 +22,11 @@ from backit.client.remote import Appliance
 from backit.errors import BackitError
 from backit.format import record
 from backit.format.magic import MESSAGE_LIMIT, Kind
-from backit.v1 import chunks_pb2, chunks_pb2_grpc, snapshots_pb2, snapshots_pb2_grpc
+from backit.v1 import chunks_pb2, chunks_pb2_grpc, snapshots_pb2
 from backitd import status
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
     from pathlib import Path
 
 LEASE = "leases/" + "0" * 32
@@ -57,9 +59,9 @@ class StandIn:
     ends_after: int | None = None
     silent_after: int | None = None
     # What a download says in place of the truth.
-    answers: Callable[[list[chunks_pb2.DownloadResponse]], list[chunks_pb2.DownloadResponse]] = (
-        lambda responses: responses
-    )
+    answers: Callable[
+        [list[chunks_pb2.DownloadResponse]], Iterable[chunks_pb2.DownloadResponse]
+    ] = lambda responses: responses
 
     def take(self, message: chunks_pb2.UploadRequest) -> None:
         self.message_sizes.append([len(encoded) for encoded in message.records])
@@ -76,12 +78,12 @@ class StandIn:
 
 
 @contextmanager
-def serving(stand_in: StandIn, socket: Path, ca_certificate: str) -> Iterator[Appliance]:
+def serving(stand_in: StandIn, socket: Path, ca_certificate: str) -> Generator[Appliance]:
     """Serve it on this socket; gives a connection to it."""
     with ThreadPoolExecutor(8, thread_name_prefix="stand-in") as pool:
         server = grpc.server(pool, options=[("grpc.max_receive_message_length", MESSAGE_LIMIT)])
         chunks_pb2_grpc.add_ChunkServiceServicer_to_server(_Chunks(stand_in), server)
-        snapshots_pb2_grpc.add_SnapshotServiceServicer_to_server(_Snapshots(stand_in), server)
+        server.add_generic_rpc_handlers([_leases(stand_in)])
         server.add_insecure_port(f"unix:{socket}")
         server.start()
         try:
@@ -89,6 +91,21 @@ def serving(stand_in: StandIn, socket: Path, ca_certificate: str) -> Iterator[Ap
                 yield appliance
         finally:
             server.stop(None).wait()
+
+
+def _leases(stand_in: StandIn) -> grpc.GenericRpcHandler:
+    def renew(request: snapshots_pb2.RenewLeaseRequest, _context: object) -> snapshots_pb2.Lease:
+        stand_in.renewals += 1
+        return snapshots_pb2.Lease(name=request.name)
+
+    handler = grpc.unary_unary_rpc_method_handler(
+        renew,
+        request_deserializer=snapshots_pb2.RenewLeaseRequest.FromString,
+        response_serializer=snapshots_pb2.Lease.SerializeToString,
+    )
+    return grpc.method_handlers_generic_handler(
+        "backit.v1.SnapshotService", {"RenewLease": handler}
+    )
 
 
 class _Chunks(chunks_pb2_grpc.ChunkServiceServicer):
@@ -136,7 +153,14 @@ class _Chunks(chunks_pb2_grpc.ChunkServiceServicer):
             else chunks_pb2.DownloadResponse(chunk_id=raw, state=missing)
             for raw in request.chunk_ids
         ]
-        yield from self._stand_in.answers(responses)
+        with _telling(context):
+            yield from self._stand_in.answers(responses)
+
+    def FindLost(
+        self, request: chunks_pb2.FindLostRequest, context: grpc.ServicerContext
+    ) -> chunks_pb2.FindLostResponse:
+        lost = [at for at, raw in enumerate(request.chunk_ids) if raw not in self._stand_in.records]
+        return chunks_pb2.FindLostResponse(lost=lost)
 
     def GetSessions(
         self, request: chunks_pb2.GetSessionsRequest, context: grpc.ServicerContext
@@ -149,19 +173,8 @@ class _Chunks(chunks_pb2_grpc.ChunkServiceServicer):
         )
 
 
-class _Snapshots(snapshots_pb2_grpc.SnapshotServiceServicer):
-    def __init__(self, stand_in: StandIn) -> None:
-        self._stand_in = stand_in
-
-    def RenewLease(
-        self, request: snapshots_pb2.RenewLeaseRequest, context: grpc.ServicerContext
-    ) -> snapshots_pb2.Lease:
-        self._stand_in.renewals += 1
-        return snapshots_pb2.Lease(name=request.name)
-
-
 @contextmanager
-def _telling(context: grpc.ServicerContext) -> Iterator[None]:
+def _telling(context: grpc.ServicerContext) -> Generator[None]:
     """Errors go to the client as the daemon's do."""
     try:
         yield

@@ -1,4 +1,4 @@
-"""Promises of where contents go: bundles that a change hardly disturbs, and nothing stored twice."""
+"""Promises of where contents go: bundles that changes hardly disturb, and nothing stored twice."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from backit.crypto import primitives
 from backit.engine.bundle import BUNDLE_MAX, BUNDLE_MIN
 from backit.engine.extents import extents_of
 from backit.errors import Unavailable
-from backit.format.magic import INLINE_EXTENTS_LIMIT, KIB, MIB
+from backit.format.magic import INLINE_EXTENTS_LIMIT, KIB
 from backit.format.node import Node
 from backit.format.v1 import tree_pb2 as pb
 from backit.ids import ChunkId
@@ -37,7 +37,7 @@ def seen(tmp_path: Path) -> SeenCache:
 
 
 def some_files(seed: int, count: int, most: int = 60 * KIB) -> list[bytes]:
-    numbers = random.Random(seed)  # noqa: S311
+    numbers = random.Random(seed)
     return [numbers.randbytes(numbers.randrange(1, most)) for _ in range(count)]
 
 
@@ -95,10 +95,14 @@ def test_bundles_are_neither_small_nor_too_large(tmp_path: Path) -> None:
     assert all(BUNDLE_MIN <= len(bundle) <= BUNDLE_MAX for bundle in bundles)
 
 
+def _never(_held: int, _size: int, _content_hash: bytes) -> bool:
+    return False
+
+
 def test_files_that_would_overflow_a_bundle_begin_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(contents_module, "bundle_ends", lambda *_: False)
+    monkeypatch.setattr(contents_module, "bundle_ends", _never)
     files = some_files(3, 40, 500 * KIB)
     bundles = bundles_of(files, tmp_path)
     assert b"".join(bundles) == b"".join(files)
@@ -203,7 +207,8 @@ def test_held_files_are_bounded_in_bytes_and_released_in_order(
     placed: list[Placement] = []
     for data in files:
         placed.append(place(contents, data))
-        assert sum(len(held.data) for held in contents._held) <= 50_000 + 20_000
+        held = [each.length for each in placed if each.chunk is None and each.bundle is None]
+        assert sum(held) <= 50_000 + 20_000
     contents.close()
     assert b"".join(paper.chunks) == b"".join(files)
     assert [read(paper, placement) for placement in placed] == files
@@ -247,12 +252,11 @@ def test_only_so_many_files_of_a_run_are_remembered_and_none_is_lost(
     contents = Contents(paper, seen, ())
     files = some_files(6, 100, 100)
     placed = [place(contents, data) for data in files]
-    assert len(contents._placed) + len(contents._placed_before) <= 20
-    assert place(contents, files[-1]) is placed[-1]
-    assert place(contents, files[-10]) is placed[-10]
-    again = place(contents, files[0])
+    assert [place(contents, files[-number]) for number in (1, 10)] == [placed[-1], placed[-10]]
+    again = place(contents, files[-21])
+    assert again is not placed[-21]
     contents.close()
-    assert [read(paper, placement) for placement in [*placed, again]] == [*files, files[0]]
+    assert [read(paper, placement) for placement in [*placed, again]] == [*files, files[-21]]
 
 
 def test_what_kept_a_name_from_coming_is_told_to_whoever_waits(
@@ -323,19 +327,3 @@ def test_a_large_file_without_its_chunks_fails(paper: Paper) -> None:
     paper.failure = Unavailable("gone")
     with pytest.raises(Unavailable):
         found.finish()
-
-
-def test_bundling_costs_the_same_however_many_files_there_were(
-    paper: Paper, seen: SeenCache, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The oldest used to be looked for from the start of a dict, each time."""
-    monkeypatch.setattr(contents_module, "SEEN_MAX", 1000)
-    contents = Contents(paper, seen, ())
-    turned_over = 0
-    before = contents._placed
-    for number in range(10_000):
-        place(contents, b"%d" % number)
-        turned_over += contents._placed is not before
-        before = contents._placed
-    assert turned_over == 10_000 // 500 - 1
-    assert MIB > sum(map(len, paper.chunks))

@@ -3,7 +3,6 @@ waiting.
 """
 
 # gRPC names its methods and their arguments.
-# ruff: noqa: ARG002, N802
 
 from __future__ import annotations
 

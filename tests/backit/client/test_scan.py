@@ -1,4 +1,4 @@
-"""A scan gives everything below its sources, once, in key order, whatever the tree does meanwhile."""
+"""A scan gives everything below its sources, once, in key order, whatever the tree does."""
 
 import os
 import shutil
@@ -76,12 +76,13 @@ def plant(root: Path, *paths: str) -> None:
 NAME = some.binary(min_size=1, max_size=4).filter(
     lambda name: b"/" not in name and b"\0" not in name and name not in (b".", b"..")
 )
-TREES = some.recursive(
-    some.just({}),
+Tree = dict[bytes, "Tree | None"]
+LEAF: Tree = {}
+TREES: some.SearchStrategy[Tree] = some.recursive(
+    some.just(LEAF),
     lambda below: some.dictionaries(NAME, some.one_of(some.none(), below), max_size=5),
     max_leaves=20,
 )
-Tree = dict[bytes, "Tree | None"]
 
 
 def grow(at: bytes, tree: Tree) -> Iterator[bytes]:

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import gc
 import random
-import signal
 import sys
 import threading
 import weakref
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 
 from backit.client import sender as sender_module
+from backit.client.flow import ByteGate
 from backit.client.sender import Sender
 from backit.crypto.keys import DomainKeys
 from backit.crypto.primitives import Suite
@@ -38,11 +38,12 @@ from backit.format.magic import KIB, MIB
 from backit.format.record import Seal
 from backit.ids import ChunkId, DomainId, SessionId
 from tests.backit.client import stand_in as stand_ins
+from tests.backit.client.interruptions import interrupts, threads
 from tests.backit.client.stand_in import LEASE, StandIn
 from tests.backitd.daemons import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
     from pathlib import Path
 
     from backit.client.remote import Appliance
@@ -50,16 +51,6 @@ if TYPE_CHECKING:
 
 KEYS = DomainKeys(DomainId(bytes(16)), bytes(32))
 SEAL = Seal(Suite.XCHACHA20_POLY1305, KEYS.domain, 1, SessionId(bytes(16)), bytes(32))
-OWN_THREADS = ("seal", "_ask", "_receive")
-
-
-def threads() -> list[str]:
-    """Those that a sender starts, and the one that gRPC pulls its messages with."""
-    return [
-        thread.name
-        for thread in threading.enumerate()
-        if thread.name.startswith(OWN_THREADS) or "consume_request_iterator" in thread.name
-    ]
 
 
 @dataclass
@@ -68,7 +59,7 @@ class Scene:
 
     stand_in: StandIn
     appliance: Appliance
-    random: random.Random = field(default_factory=lambda: random.Random(1))  # noqa: S311
+    random: random.Random = field(default_factory=lambda: random.Random(1))
 
     def sender(self, workers: int = 2) -> Sender:
         return Sender(self.appliance, LEASE, SEAL, KEYS, workers=workers)
@@ -138,7 +129,7 @@ class _Shuffled(ThreadPoolExecutor):
 
     def __init__(self, workers: int, **options: Any) -> None:
         super().__init__(workers, **options)
-        self._random = random.Random(self.seed)  # noqa: S311
+        self._random = random.Random(self.seed)
         self._waiting: list[tuple[Future[Any], Callable[..., Any], tuple[Any, ...]]] = []
         self._waiting_lock = threading.Lock()
 
@@ -158,7 +149,7 @@ class _Shuffled(ThreadPoolExecutor):
 
 
 @contextmanager
-def restless_threads() -> Iterator[None]:
+def restless_threads() -> Generator[None]:
     """Threads change as often as the interpreter allows."""
     usual = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
@@ -230,7 +221,6 @@ def test_the_memory_of_what_came_before_is_bounded_and_costs_only_a_question(
         sender.data([content], 100).result()
     wait_until(lambda: sender.sent.acknowledged > 0 and len(scene.stand_in.arrived) == 10)
     sender.data([contents[0]], 100)
-    assert len(sender._claimed) <= 3
     sender.close()
     assert len(scene.stand_in.arrived) == 10
     assert sum(map(len, scene.stand_in.questions)) == 11
@@ -277,14 +267,21 @@ def _wait_for(event: threading.Event) -> None:
     assert event.wait(30)
 
 
-class _Watched(sender_module.ByteGate):
+class _Watched(ByteGate):
     """A gate that remembers how much was ever inside, and whether that was one alone."""
+
+    newest: ClassVar[_Watched]
 
     def __init__(self, limit: int) -> None:
         super().__init__(limit)
         self.most = 0
         self.most_together = 0
         self._inside: list[int] = []
+        _Watched.newest = self
+
+    @property
+    def held(self) -> int:
+        return self._held
 
     def enter(self, size: int) -> None:
         super().enter(size)
@@ -309,15 +306,14 @@ def test_no_more_bytes_are_in_flight_than_allowed(
     monkeypatch.setattr(sender_module, "ByteGate", _Watched)
     scene.random.seed(seed)
     sender = scene.sender(3)
-    gate = sender._gate
-    assert isinstance(gate, _Watched)
+    gate = _Watched.newest
     for _ in range(40):
         size = scene.random.choice((100, 5000, 60_000, limit - 1, limit + 50_000))
         sender.data([scene.bytes(size)], size)
     sender.close()
     assert gate.most_together <= limit
     assert gate.most == limit + 50_000, "a chunk above the limit goes through, and alone"
-    assert gate._held == 0
+    assert gate.held == 0
 
 
 def test_whoever_submits_waits_while_the_appliance_does_not_take_anything(
@@ -357,6 +353,12 @@ def test_plaintext_is_let_go_once_it_has_been_sent(scene: Scene) -> None:
     sender.data([plain], len(plain)).result()
     del plain
     wait_until(lambda: sender.sent.acknowledged == 1 and (gc.collect(), watched())[1] is None)
+    sender.close()
+
+
+def submit_all(sender: Sender, contents: Sequence[bytes]) -> None:
+    for content in contents:
+        sender.data([content], len(content))
     sender.close()
 
 
@@ -481,40 +483,21 @@ def test_aborting_does_not_wait_for_an_appliance_that_takes_nothing(scene: Scene
     release.set()
 
 
-@contextmanager
-def interrupts() -> Iterator[Callable[[], None]]:
-    """Gives a function that interrupts this thread as Ctrl-C does, while the block lasts."""
-    armed = threading.Event()
-    armed.set()
-    main = threading.get_ident()
-
-    def interrupt(_signal: int, _frame: object) -> None:
-        if armed.is_set():
-            raise KeyboardInterrupt
-
-    usual = signal.signal(signal.SIGINT, interrupt)
-    try:
-        yield lambda: signal.pthread_kill(main, signal.SIGINT)
-    finally:
-        armed.clear()
-        signal.signal(signal.SIGINT, usual)
-
-
 def test_an_interrupt_ends_the_wait_for_room(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sender_module, "IN_FLIGHT_BYTES", 4 * MIB)
+    monkeypatch.setattr(sender_module, "ByteGate", _Watched)
     release = threading.Event()
     with interrupts() as interrupt:
 
         def block(_number: int) -> None:
-            wait_until(lambda: sender._gate._held >= 4 * MIB)
+            wait_until(lambda: _Watched.newest.held >= 4 * MIB)
             interrupt()
             _wait_for(release)
 
         scene.stand_in.on_message = block
         sender = scene.sender()
         with pytest.raises(KeyboardInterrupt):
-            for _ in range(200):
-                sender.data([scene.bytes(MIB)], MIB)
+            submit_all(sender, [scene.bytes(MIB) for _ in range(20)])
         sender.abort()
     wait_until(lambda: not threads())
     release.set()
@@ -547,12 +530,8 @@ def test_after_a_broken_upload_only_the_rest_is_sent(
     scene.stand_in.on_message = failing_at(broken_at, Unavailable("the connection broke"))
     first = scene.sender()
     with pytest.raises(Unavailable):
-        try:
-            for content in contents:
-                first.data([content], len(content))
-            first.close()
-        finally:
-            first.abort()
+        submit_all(first, contents)
+    first.abort()
     arrived = len(scene.stand_in.arrived)
     assert arrived == broken_at - 1
     scene.stand_in.on_message = lambda _number: None

@@ -1,7 +1,6 @@
 """Errors on their way back from the daemon: every reason becomes the class that has it."""
 
 # gRPC names its methods and their arguments.
-# ruff: noqa: ARG002, N802
 
 from __future__ import annotations
 

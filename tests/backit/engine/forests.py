@@ -35,7 +35,7 @@ FILES = st.dictionaries(st.tuples(DIRECTORIES, NAMES), st.integers(0, 9), max_si
 
 def draws(seed: int) -> random.Random:
     """The same draws for the same seed."""
-    return random.Random(seed)  # noqa: S311 - it must be repeatable
+    return random.Random(seed)
 
 
 def sort_key(key: Key) -> bytes:

@@ -57,6 +57,14 @@ def test_a_constant_file_is_cut_at_the_limit() -> None:
     assert fed(data, 5 * MIB) == whole(data)
 
 
+def test_only_what_later_bytes_cannot_move_is_cut_before_the_end() -> None:
+    chunker = Chunker(KEYS)
+    assert [len(each) for each in chunker.cut(memoryview(bytes(CUT_MAX)), is_last=False)] == [
+        CUT_MAX
+    ]
+    assert chunker.cut(memoryview(bytes(CUT_MAX - 1)), is_last=False) == []
+
+
 @pytest.mark.parametrize("length", [0, 1, CUT_MIN])
 def test_short_data_is_one_chunk_at_most(length: int) -> None:
     assert whole(DATA[:length]) == ([DATA[:length]] if length else [])

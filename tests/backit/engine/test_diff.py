@@ -54,7 +54,7 @@ def test_it_finds_it_in_trees_of_several_nodes(count: int, edits: list[tuple[int
     assert found_in(forest, forest.grow(before), forest.grow(after)) == naive(before, after)
 
 
-@pytest.mark.parametrize("counts", [(0, 3000), (3000, 0), (10, 3000), (3000, 10), (3000, 9000)])
+@pytest.mark.parametrize("counts", [(0, 2000), (2000, 0), (10, 2000), (2000, 10), (2000, 6000)])
 def test_trees_of_different_heights_are_compared(counts: tuple[int, int]) -> None:
     before, after = many(counts[0]), many(counts[1])
     forest = Forest()
@@ -70,11 +70,21 @@ def test_equal_trees_are_not_opened() -> None:
 
 def test_equal_subtrees_are_not_opened() -> None:
     forest = Forest()
-    before = many(20_000)
-    key = sorted(before, key=sort_key)[10_000]
+    before = many(8000)
+    key = sorted(before, key=sort_key)[4000]
     old, new = forest.grow(before), forest.grow({**before, key: before[key] + 1})
     assert len(found_in(forest, old, new)) == 1
     assert len(forest.loaded) <= 8
+
+
+def test_of_a_tree_that_has_only_grown_no_more_than_its_end_is_opened() -> None:
+    before = {(b"", b"%06d" % number): 1 for number in range(3000)}
+    after = {**before, **{(b"", b"%06d" % number): 1 for number in range(3000, 20_000)}}
+    forest, other = Forest(), Forest()
+    old, new = forest.grow(before), other.grow(after)
+    assert len(list(changes(old.chunk, new.chunk, forest.load, other.load))) == 17_000
+    last = list(forest.parent(old.chunk))[-1].info.chunk
+    assert forest.loaded[:2] == [old.chunk, last]
 
 
 def test_before_and_after_come_along() -> None:

@@ -129,12 +129,12 @@ def test_an_unchanged_tree_is_taken_over_without_a_new_node() -> None:
 
 def test_a_small_change_rewrites_few_nodes() -> None:
     forest = Forest()
-    files = many(20_000)
+    files = many(8000)
     old = forest.grow(files)
     known = len(forest.nodes)
-    assert known > 150
-    for number in range(5):
-        key = sorted(files)[4000 * number]
+    assert known > 60
+    for number in range(3):
+        key = sorted(files)[2500 * number]
         files = {**files, key: 999, (key[0], key[1] + b"+"): 1}
         old, _leaves = grow_from(forest, old, files)
         assert len(forest.nodes) - known <= 8

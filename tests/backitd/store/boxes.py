@@ -8,7 +8,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from backitd.store import FetchState, Store, StoreSettings
+from backit.crypto.keys import RootKey
+from backit.format.statement import StatementKind
+from backit.format.v1 import statement_pb2 as pb
+from backitd.store import FetchState, Store, StoreSettings, rules
 from tests.backitd.clocks import FakeClock, FakeRandom
 from tests.backitd.people import Machine, Person, Run
 
@@ -176,6 +179,17 @@ def open_box(
         yield box
     finally:
         box.store.close()
+
+
+def succession(person: Person) -> list[Statement]:
+    """A new root key: a new owner key, by the old one's consent, and the slot that opens it."""
+    before = person.root.owner
+    person.root = RootKey(person.random(32))
+    body = pb.AccountBody(user=person.user, owner_key=person.root.owner.public, created=1)
+    draft = person.sign(StatementKind.ACCOUNT, 2, body)
+    body.succession = before.sign(rules.succession_message(draft, body.owner_key))
+    account = person.sign(StatementKind.ACCOUNT, 2, body)
+    return [account, person.slot_statement(person.slot, person.keys, 2)]
 
 
 @dataclass

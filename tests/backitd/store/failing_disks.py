@@ -33,14 +33,18 @@ OPERATIONS = (
 )
 
 
+class Killed(BaseException):
+    """Stands for the end of the process: no `except` of the store's catches it."""
+
+
 class FailingDisk(Disk):
-    """Fails one operation, the n-th of its kind; counts all of them."""
+    """Fails chosen operations, each the n-th of its kind; counts all of them."""
 
     def __init__(self) -> None:
         super().__init__()
         self.done: Counter[str] = Counter()
         self._lock = threading.Lock()
-        self._wanted: tuple[str, int, int] | None = None
+        self._wanted: dict[tuple[str, int], BaseException] = {}
         self.failed = False
         # Size of the disk and what is free of it, if that is to be another than it is.
         self.pretended: tuple[int, int] | None = None
@@ -50,24 +54,30 @@ class FailingDisk(Disk):
 
     def fail(self, operation: str, nth: int, number: int = errno.EIO) -> None:
         """The n-th such operation from now on (1 is the next) fails with this errno."""
+        self._raise_at(operation, nth, OSError(number, os.strerror(number)))
+
+    def kill(self, operation: str, nth: int) -> None:
+        """There the process is killed: Killed is raised, and nobody cleans up after it."""
+        self._raise_at(operation, nth, Killed())
+
+    def _raise_at(self, operation: str, nth: int, error: BaseException) -> None:
         with self._lock:
-            self._wanted = (operation, self.done[operation] + nth, number)
+            self._wanted[operation, self.done[operation] + nth] = error
             self.failed = False
 
     def heal(self) -> None:
         """Nothing fails any more."""
         with self._lock:
-            self._wanted = None
+            self._wanted.clear()
 
     def _strike(self, operation: str) -> None:
         with self._lock:
             self.done[operation] += 1
-            if self._wanted is None or self._wanted[:2] != (operation, self.done[operation]):
+            error = self._wanted.pop((operation, self.done[operation]), None)
+            if error is None:
                 return
-            number = self._wanted[2]
-            self._wanted = None
             self.failed = True
-        raise OSError(number, os.strerror(number))
+        raise error
 
     def draft(self, folder: Path) -> Draft:
         self._strike("draft")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from backit.crypto.keys import RootKey, SigningKey, SlotKeys
+from backit.crypto.keys import SigningKey, SlotKeys
 from backit.errors import (
     AlreadyExists,
     LastSlot,
@@ -21,6 +21,7 @@ from backit.format.v1 import statement_pb2 as pb
 from backit.ids import DeviceId, DomainId, SlotId
 from backitd.store import rules
 from tests.backitd.people import Person
+from tests.backitd.store.boxes import succession
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,17 +39,6 @@ def kit(person: Person, number: int = 1, slot: SlotId | None = None) -> Statemen
     keys = SlotKeys(person.random(32))
     slot = slot or SlotId(b"k" * 16)
     return person.slot_statement(slot, keys, number, pb.SLOT_KIND_RECOVERY)
-
-
-def succeed(person: Person) -> list[Statement]:
-    """A new root key for the person: a new owner key, and the slot that opens it."""
-    before = person.root.owner
-    person.root = RootKey(person.random(32))
-    body = pb.AccountBody(user=person.user, owner_key=person.root.owner.public, created=1)
-    draft = person.sign(StatementKind.ACCOUNT, 2, body)
-    body.succession = before.sign(rules.succession_message(draft, body.owner_key))
-    account = person.sign(StatementKind.ACCOUNT, 2, body)
-    return [account, person.slot_statement(person.slot, person.keys, 2)]
 
 
 def names(box: Box, person: Person) -> list[str]:
@@ -165,12 +155,14 @@ def test_a_new_owner_key_needs_the_old_ones_consent(box: Box, anna: Person) -> N
 
 def test_after_a_succession_only_the_new_owner_signs(box: Box, anna: Person) -> None:
     old_kit = kit(anna)
-    box.store.put_statements(anna.account, succeed(anna))
+    box.store.put_statements(anna.account, succession(anna))
     assert box.store.account(anna.account).owner_key == anna.root.owner.public
     with pytest.raises(StatementInvalid):
         box.store.put_statements(anna.account, [old_kit])
     box.store.put_statements(anna.account, [kit(anna)])
     owner = anna.root.owner.public
+    found = box.store.statements(anna.account)
+    assert [s.number for s in found if s.kind is StatementKind.ACCOUNT] == [1, 2]
     assert box.rebuild().account(anna.account).owner_key == owner
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,12 +14,11 @@ from backit.format.magic import KIB
 from backitd.store import StoreSettings
 from tests.backitd.clocks import FakeRandom
 from tests.backitd.people import Person
-from tests.backitd.store.boxes import Box, Chunk, Listener, Session, open_box
-from tests.backitd.store.failing_disks import OPERATIONS, FailingDisk
+from tests.backitd.store.boxes import Box, Chunk, Listener, Session, open_box, succession
+from tests.backitd.store.failing_disks import OPERATIONS, FailingDisk, Killed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 pytestmark = pytest.mark.logs_warnings
 
@@ -63,6 +64,13 @@ def send(session: Session, chunks: list[Chunk]) -> tuple[int, BackitError | None
     return (numbers[-1] if numbers else 0), error
 
 
+def open_files() -> int:
+    """Of this process, databases left out: they are opened when they are needed."""
+    links = [Path("/proc/self/fd") / name for name in os.listdir("/proc/self/fd")]
+    targets = [os.readlink(link) for link in links if link.is_symlink()]
+    return sum("/packs/" in target or "deleted" in target for target in targets)
+
+
 UPLOADING = [
     (operation, nth)
     for operation in ("draft", "allocate", "write", "sync_data", "link", "sync_folder", "truncate")
@@ -77,7 +85,9 @@ def test_an_upload_that_fails_keeps_what_it_acknowledged(
 ) -> None:
     box, chunks = session.box, tree(session)
     disk.fail(operation, nth, number)
+    files_before = open_files()
     acknowledged, error = send(session, chunks)
+    assert open_files() == files_before
     assert (error is not None) == disk.failed
     if error is not None:
         assert isinstance(error, NoSpace if number == errno.ENOSPC else Internal)
@@ -113,6 +123,7 @@ def test_a_commit_that_fails_may_be_tried_again(
         box.store.commit(session.lease.lease, session.machine.device, header, body)
 
     for nth in range(1, 10):
+        disk.heal()
         disk.fail(operation, nth, errno.ENOSPC)
         if not fails(commit):
             break
@@ -138,6 +149,43 @@ def test_a_disk_that_is_full_to_the_brim_can_still_be_restored_from(
     assert found == row
 
 
+def test_a_receipt_that_could_not_be_taken_back_is_used(
+    session: Session, disk: FailingDisk
+) -> None:
+    """The commit was refused, its receipt stayed, the client tries again."""
+    root = session.node(b"root")
+    session.upload(root)
+    header, body = session.run.snapshot(root.id)
+
+    def commit() -> None:
+        session.box.store.commit(session.lease.lease, session.machine.device, header, body)
+
+    disk.fail("sync_folder", 3)  # folder of the snapshot, its files, its receipt
+    disk.fail("remove", 1)
+    assert fails(commit)
+    assert disk.done["remove"]
+    session.box.forward(100)
+    commit()
+    (row,) = session.box.store.snapshots(header.account, trashed=True, after="", limit=10)
+    assert row.received == int(session.box.clock.now()) - 100
+
+
+def test_statements_put_together_come_true_together_after_a_kill(
+    session: Session, disk: FailingDisk
+) -> None:
+    """A new owner key without the slot that opens it would lock its person out."""
+    owner, box = session.machine.owner, session.box
+    new = succession(owner)
+    disk.kill("link", 3)  # the journal's entry, one of the two, and not the other
+    with pytest.raises(Killed):
+        box.store.put_statements(owner.account, new)
+    box.reopen()
+    slot = box.store.password_slot(owner.account)
+    assert slot is not None
+    assert slot.number == 2
+    assert box.store.account(owner.account).owner_key == owner.root.owner.public
+
+
 def fails(action: Callable[[], object]) -> bool:
     try:
         action()
@@ -153,6 +201,7 @@ def test_a_signup_that_fails_leaves_nothing_and_may_be_tried_again(
     person = Person("bert")
     statements = person.first_statements()
     for nth in range(1, 40):
+        disk.heal()
         disk.fail(operation, nth, errno.ENOSPC)
         if not fails(lambda: box.store.create_account(person.account, statements)):
             break
@@ -172,6 +221,7 @@ def test_statements_that_fail_together_leave_none(
     new = owner.machine("second").statements()
     before = box.store.statements(owner.account)
     for nth in range(1, 40):
+        disk.heal()
         disk.fail(operation, nth)
         if not fails(lambda: box.store.put_statements(owner.account, new)):
             break

@@ -96,13 +96,13 @@ def test_whatever_fails_nothing_is_left(
     (tmp_path / "b").mkdir()
     files = [(tmp_path / "a/one", b"1"), (tmp_path / "b/two", b"2")]
     disk = FailingDisk()
-    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+    before = len(os.listdir("/proc/self/fd"))
     disk.fail(operation, nth, number)
     with pytest.raises(expected):
         create_all(disk, files, 1)
     assert disk.failed
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
-    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+    assert len(os.listdir("/proc/self/fd")) == before
     create_all(disk, files, 1)
     assert (tmp_path / "b/two").read_bytes() == b"2"
 

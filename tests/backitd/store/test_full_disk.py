@@ -50,7 +50,7 @@ def fill(session: Session) -> list[Chunk]:
     upload = session.begin_upload()
     listener = Listener(upload)
     sent: list[Chunk] = []
-    with pytest.raises(NoSpace):  # noqa: PT012 - which call it is depends on the disk
+    with pytest.raises(NoSpace):
         while len(sent) < 1000:
             sent.append(session.data(random(64 * KIB)))
             upload.put([sent[-1].record])

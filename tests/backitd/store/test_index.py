@@ -101,7 +101,8 @@ def test_a_refused_pack_leaves_no_trace(index: ChunkIndex) -> None:
     with pytest.raises(ReferencesMissing) as refused:
         index.accept(pack("two", [node], kind=Kind.NODE, references=[there, absent]))
     assert refused.value.missing == (absent,)
-    assert list(index.packs()) == [pack("one", []).name.raw]
+    assert list(index.packs(ord("o"))) == [pack("one", []).name.raw]
+    assert index.packs(ord("t")) == {}
     assert index.rows(DOMAIN, [node.raw]) == []
 
 
@@ -124,7 +125,7 @@ def test_a_lost_pack_loses_its_chunks_and_puts_nodes_in_doubt(index: ChunkIndex)
     index.accept(pack("two", [other]))
     index.accept(pack("three", [node], kind=Kind.NODE, references=[data]))
     assert index.accounts_in_doubt() == []
-    number = index.packs()[pack("one", []).name.raw].number
+    number = index.packs(ord("o"))[pack("one", []).name.raw].number
     assert index.lose_packs([number]) == 1
     assert index.live(DOMAIN, raw([data, other, node])) == {other.raw, node.raw}
     assert index.stored_bytes(ANNA) == 2000
@@ -156,3 +157,14 @@ def test_nodes_that_come_while_others_are_in_doubt_are_in_doubt_as_well(
     (late,) = ids(1, "late")
     index.accept(pack("three", [late], kind=Kind.NODE, references=[node]))
     assert len(index.packs_in_doubt(ANNA.raw)) == 2
+
+
+def test_packs_are_listed_by_the_first_byte_of_their_names(index: ChunkIndex) -> None:
+    for first in (0, 1, 0x7F, 0xFE, 0xFF):
+        for last in (0, 0xFF):
+            name = bytes([first]) + bytes([last]) * 31
+            new = NewPack(PackName(name), ANNA, Kind.DATA, 1, [])
+            index.take_in(new)
+    found = [len(index.packs(first)) for first in range(256)]
+    assert {first for first, count in enumerate(found) if count} == {0, 1, 0x7F, 0xFE, 0xFF}
+    assert set(found) == {0, 2}

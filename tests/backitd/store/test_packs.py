@@ -110,6 +110,19 @@ def test_a_pack_with_a_damaged_frame_still_gives_its_records(session: Session, a
 
 
 @pytest.mark.logs_warnings
+def test_a_pack_that_calls_its_nodes_data_is_not_believed(session: Session) -> None:
+    """Nodes taken for data would be live without their references."""
+    session.upload(session.node(b"node"))
+    (path,) = session.box.packs()
+    flip(path, 5, 0)
+    flip(path, 5, 1)
+    assert path.read_bytes()[5] == Kind.DATA
+    with packs_of(session).open(name_of(path)) as pack:
+        contents = pack.contents()
+    assert (contents.whole, contents.directory.kind) == (False, Kind.NODE)
+
+
+@pytest.mark.logs_warnings
 def test_salvage_steps_over_damaged_records(session: Session) -> None:
     chunks = [session.data(FakeRandom(str(n))(500)) for n in range(5)]
     session.upload(*chunks)

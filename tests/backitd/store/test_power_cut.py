@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from backit.format.magic import KIB
+from backit.format.statement import StatementKind
 from backitd.store import FetchState, StoreSettings
 from tests.backitd.clocks import FakeRandom
 from tests.backitd.people import Machine, Person
-from tests.backitd.store.boxes import Box, Chunk, open_box
+from tests.backitd.store.boxes import Box, Chunk, open_box, succession
 from tests.backitd.store.failing_disks import PowerCutDisk, PowerCutWatch
 
 if TYPE_CHECKING:
@@ -99,6 +100,7 @@ def check(box: Box, told: Promises, step: int) -> None:
         assert whole.sealed_body
 
 
+@pytest.mark.slow
 def test_a_power_cut_at_any_step_breaks_no_promise(tmp_path: Path) -> None:
     first = tmp_path / "first"
     dry = PowerCutDisk(first)
@@ -131,6 +133,31 @@ def test_a_power_cut_at_any_step_breaks_no_promise(tmp_path: Path) -> None:
         with open_box(after, settings=SETTINGS) as box:
             check(box, told, step)
         shutil.rmtree(after)
+
+
+def test_statements_put_together_survive_together_or_not_at_all(tmp_path: Path) -> None:
+    """A new owner key without the slot that opens it would lock its person out."""
+    state = tmp_path / "state"
+    disk = PowerCutDisk(state)
+    with open_box(state, settings=SETTINGS, disk=disk) as box:
+        person = box.person()
+        watch = PowerCutWatch(set(range(disk.steps, disk.steps + 100)))
+        disk.watch.append(watch)
+        box.store.put_statements(person.account, succession(person))
+        told = disk.steps
+    seen: set[tuple[int, int]] = set()
+    for step, durable in sorted(watch.cuts.items()):
+        after = tmp_path / f"after{step}"
+        after.mkdir()
+        durable.write_to(state, after)
+        with open_box(after, settings=SETTINGS) as box:
+            slot = box.store.password_slot(person.account)
+            assert slot is not None
+            found = box.store.statements(person.account)
+            owners = [s.number for s in found if s.kind is StatementKind.ACCOUNT]
+            seen.add((owners[-1], slot.number))
+            assert step < told or owners[-1] == 2
+    assert seen == {(1, 1), (2, 2)}
 
 
 def test_the_book_of_what_is_durable_is_strict(tmp_path: Path) -> None:

@@ -91,17 +91,20 @@ def test_a_snapshot_with_a_hole_is_not_committed_as_if_it_had_none(session: Sess
 def test_a_commit_waits_for_what_it_rests_on(session: Session) -> None:
     """Damage is found, and in the same moment a snapshot above it is committed."""
     tree = Tree(session)
-    path, start = find(session.box, tree.one)
-    flip(path, start + 150)
-    assert session.box.states(session.machine, [tree.one]) == [FetchState.DAMAGED]
+    quarantine(session.box, tree.one)  # and nobody has settled what follows
     with pytest.raises(ReferencesMissing):
         session.commit(tree.root)
 
 
+def deaf(_settler: settle.Settler) -> None:
+    """It is stuck with something else."""
+
+
 def test_a_commit_does_not_wait_for_ever(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     tree = Tree(session)
-    quarantine(session.box, tree.one)  # and nobody settles it
+    quarantine(session.box, tree.one)
     monkeypatch.setattr(settle, "WAIT_SECONDS", 0.05)
+    monkeypatch.setattr(settle.Settler, "ask", deaf)
     with pytest.raises(Unavailable):
         session.commit(tree.root)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
@@ -88,6 +89,18 @@ def test_a_commit_ends_its_lease(session: Session) -> None:
     with pytest.raises(LeaseEnded):
         session.missing()
     next_session(session)
+
+
+def test_the_same_commit_at_once_answers_the_same(session: Session) -> None:
+    """A client that lost its patience calls again while the first call still runs."""
+    root = session.node(b"root")
+    session.upload(root)
+    header, body = session.run.snapshot(root.id)
+    store, lease, device = session.box.store, session.lease.lease, session.machine.device
+    with ThreadPoolExecutor(4) as pool:
+        calls = [pool.submit(store.commit, lease, device, header, body) for _ in range(4)]
+        rows = [call.result(60) for call in calls]
+    assert rows == [rows[0]] * 4
 
 
 def test_a_series_goes_on_from_its_head(session: Session) -> None:
@@ -248,6 +261,15 @@ def test_another_accounts_snapshots_are_not_there(box: Box) -> None:
     assert listed(box, bert.machine.owner) == []
 
 
+def test_a_listed_snapshot_can_be_given_its_body(session: Session) -> None:
+    row = session.backup(b"one")
+    store = session.box.store
+    (listed_row,) = store.snapshots(row.account, trashed=True, after="", limit=10)
+    assert listed_row.sealed_body == b""
+    assert store.with_body(listed_row) == row
+
+
+@pytest.mark.logs_warnings
 def test_a_damaged_body_is_not_passed_on(session: Session) -> None:
     row = session.backup(b"one")
     account = session.machine.owner.account
@@ -260,6 +282,8 @@ def test_a_damaged_body_is_not_passed_on(session: Session) -> None:
     with pytest.raises(Damaged):
         session.box.store.snapshot(account, row.snapshot)
     assert listed(session.box, session.machine.owner) == [row.snapshot]
+    (in_list,) = session.box.store.snapshots(account, trashed=True, after="", limit=10)
+    assert session.box.store.with_body(in_list) == in_list
     path.unlink()
     with pytest.raises(Damaged):
         session.box.store.snapshot(account, row.snapshot)

@@ -1,5 +1,6 @@
 """Uploads: what is acknowledged, what is refused, what is dropped, and how much waits."""
 
+import dataclasses
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +15,11 @@ from backit.errors import (
     ReferencesMissing,
     Unsupported,
 )
+from backit.format import record
+from backit.format.compression import Compressor
 from backit.format.magic import KIB, MIB
+from backit.format.record import Seal
+from backit.ids import ChunkId
 from backitd.clock import SystemClock
 from backitd.store import FetchState, StoreSettings
 from backitd.store.files import Disk
@@ -65,7 +70,7 @@ def test_an_acknowledged_message_is_readable_while_the_upload_still_runs(session
 
 
 def test_an_idle_pack_is_closed_without_being_asked(tmp_path: Path) -> None:
-    settings = StoreSettings(idle_seconds=0.01)
+    settings = StoreSettings(idle_seconds=0.01, age_seconds=600)
     with open_box(tmp_path, settings=settings, clock=SystemClock()) as box:
         session = box.new_session()
         upload = session.begin_upload()
@@ -100,6 +105,16 @@ def test_a_pack_of_nodes_does_not_hold_back_acknowledgements_for_ever(tmp_path: 
             upload.put([chunk.record])
         listener.wait_for(41)
         upload.finish()
+
+
+def test_chunks_remember_the_lease_they_were_born_under(box: Box) -> None:
+    machine = box.machine(box.person())
+    for _ in range(2):
+        session = box.session(machine)
+        (chunk,) = blocks(session, 1, seed=str(session.lease.generation))
+        session.upload(chunk)
+        query = f"SELECT generation FROM chunk WHERE id = x'{chunk.id}'"  # noqa: S608
+        assert box.query("index", query) == [(session.lease.generation,)]
 
 
 def test_a_message_may_carry_many_records_and_none(session: Session) -> None:
@@ -145,7 +160,7 @@ def test_a_flipped_bit_in_a_record_ends_the_upload(session: Session, at: int) ->
     damaged[at] ^= 1
     upload = session.begin_upload()
     upload.put([good.record])
-    with pytest.raises((RecordInvalid, Unsupported)):  # noqa: PT012 - which call is a race
+    with pytest.raises((RecordInvalid, Unsupported)):
         upload.put([bytes(damaged)])
         upload.finish()
     assert session.box.states(session.machine, [bad]) == [FetchState.MISSING]
@@ -154,28 +169,45 @@ def test_a_flipped_bit_in_a_record_ends_the_upload(session: Session, at: int) ->
 def test_garbage_ends_the_upload(session: Session) -> None:
     for garbage in (b"", b"x", b"BKRC" * 100, bytes(1000)):
         upload = session.begin_upload()
-        with pytest.raises((RecordInvalid, Unsupported)):  # noqa: PT012 - which call is a race
+        with pytest.raises((RecordInvalid, Unsupported)):
             upload.put([garbage])
             upload.finish()
 
 
-def test_a_record_of_another_domain_or_session_is_refused(box: Box) -> None:
+def forge(seal: Seal, chunk: ChunkId, *references: ChunkId) -> bytes:
+    """A sound record that says of itself what no honest client says."""
+    compressor = Compressor()
+    return record.seal_record(
+        seal,
+        chunk,
+        b"forged",
+        nonce=bytes(32),
+        compressor=compressor,
+        references=references or None,
+    )
+
+
+@pytest.mark.parametrize("lie", ["domain", "session"])
+def test_a_record_of_another_domain_or_session_is_refused(box: Box, lie: str) -> None:
     person = box.person()
     mine = box.session(box.machine(person, "laptop"))
-    others = box.session(box.machine(person, "server"))
-    second = mine.machine.run()
-    for chunk in (others.data(b"x"), Chunk(*second.data(b"x"))):
-        upload = mine.begin_upload()
-        with pytest.raises(RecordInvalid):  # noqa: PT012 - which call is a race
-            upload.put([chunk.record])
-            upload.finish()
+    other = box.session(box.machine(person, "server")).run.seal
+    seal = mine.run.seal
+    if lie == "domain":
+        seal = dataclasses.replace(seal, domain=other.domain)
+    else:
+        seal = dataclasses.replace(seal, session=other.session)
+    upload = mine.begin_upload()
+    with pytest.raises(RecordInvalid):
+        upload.put([forge(seal, ChunkId(b"x" * 32))])
+        upload.finish()
 
 
 def test_a_truncated_record_is_refused(session: Session) -> None:
     (chunk,) = blocks(session, 1)
     for length in (10, 115, 200, len(chunk.record) - 1):
         upload = session.begin_upload()
-        with pytest.raises(RecordInvalid):  # noqa: PT012 - which call is a race
+        with pytest.raises(RecordInvalid):
             upload.put([chunk.record[:length]])
             upload.finish()
 
@@ -188,7 +220,7 @@ def test_what_came_before_an_error_and_was_acknowledged_stays(tmp_path: Path) ->
         chunks = blocks(session, 100)
         for chunk in chunks:
             upload.put([chunk.record])
-        with pytest.raises(RecordInvalid):  # noqa: PT012 - which call is a race
+        with pytest.raises(RecordInvalid):
             upload.put([b"garbage"])
             upload.finish()
         numbers = listener.join()
@@ -253,14 +285,13 @@ def test_a_node_before_the_node_it_uses_is_refused(session: Session) -> None:
 
 def test_a_node_cannot_use_itself(session: Session) -> None:
     """Ids are the device's word; a cycle would look complete and be nothing."""
-    node = session.node(b"node")
-    claimed = Chunk(*session.run.node(b"node", [node.id]))
-    forged = Chunk(claimed.id, claimed.record)
-    itself = session.run.node(b"itself", [forged.id])
-    upload = session.begin_upload()
-    upload.put([itself[1]])
-    with pytest.raises(ReferencesMissing):
-        upload.finish()
+    seal = session.run.seal
+    one, two = ChunkId(b"1" * 32), ChunkId(b"2" * 32)
+    for cycle in ([forge(seal, one, one)], [forge(seal, one, two), forge(seal, two, one)]):
+        upload = session.begin_upload()
+        upload.put(cycle)
+        with pytest.raises(ReferencesMissing):
+            upload.finish()
 
 
 def test_a_reference_into_another_domain_is_missing(box: Box) -> None:
