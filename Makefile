@@ -16,17 +16,17 @@ PROGRAMS := backitd backitctl
 RESOLVE := $(BIN)/uv pip compile --quiet --no-config --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-header $(UPGRADE)
 
-.PHONY: help venv system system-test test check fix protos demo bench lock man clean
+.PHONY: help venv system torture test check fix protos demo bench lock man clean
 
 help:  ## list the targets
-	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -nE 's/^([a-z]+):[^#]*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
 
 venv: .venv/ready  ## install what is missing and make .venv, with every program in .venv/bin
 
 test: check  ## set up, check and test everything but the long system tests
 	$(BIN)/pytest --ignore=tests/system
 
-system-test: venv  ## kill, damage, fill up and overhear the whole programs (long)
+torture: venv  ## kill, damage, fill up and overhear the whole programs (long)
 	$(BIN)/pytest tests/system
 
 # Cheapest first: the first failure ends it.
