@@ -284,7 +284,7 @@ class Store:
     ) -> SnapshotRow:
         """Durable when this returns. The same header again answers the same snapshot.
 
-        Raises LeaseEnded, StatementInvalid, HeadMoved or ReferencesMissing.
+        Raises LeaseEnded, StatementInvalid, HeadMoved, ReferencesMissing or Unavailable.
         """
         committed = self._snapshots.find_committed(device, header)
         if committed is not None:

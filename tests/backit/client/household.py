@@ -156,7 +156,9 @@ def keys_of(machine: Machine) -> DeviceKeys:
 def household(box: Box, user: str, folder: Path) -> Generator[Household]:
     """Sign somebody up with a machine of theirs."""
     person, client = box.person(user)
-    machine, _client = box.machine(person, client)
+    machine, own = box.machine(person, client)
+    own.channel.close()
+    client.channel.close()
     with connected(box, person, machine, folder) as found:
         yield found
 
