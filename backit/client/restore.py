@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import os
 import resource
+from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING
 
@@ -30,7 +31,6 @@ from backit.format.v1 import tree_pb2 as pb
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from backit.client.outcome import ChunkSource, RestoreProgress, RestoreResult
     from backit.crypto.keys import DomainKeys
@@ -178,9 +178,12 @@ class Restore:
 
 
 def _handles() -> int:
-    """How many directories may stay open: a part of what this process may open at all."""
+    """How many directories may stay open: a part of what this process may open beside what is."""
     soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return HANDLES_MAX if soft == resource.RLIM_INFINITY else min(HANDLES_MAX, soft // 4)
+    if soft == resource.RLIM_INFINITY:
+        return HANDLES_MAX
+    room = soft - sum(1 for _each in Path("/proc/self/fd").iterdir())
+    return max(1, min(HANDLES_MAX, room // 4))
 
 
 def _sync(fd: int) -> None:

@@ -239,6 +239,7 @@ def test_an_empty_target_becomes_what_it_stands_for(source: Path, tmp_path: Path
 
 DEEP = 3_000
 HANDLES = 100
+HANDLES_OF_OTHERS = 400
 
 
 def test_a_tree_deeper_than_paths_and_handles_go_comes_back(tmp_path: Path) -> None:
@@ -254,12 +255,15 @@ def test_a_tree_deeper_than_paths_and_handles_go_comes_back(tmp_path: Path) -> N
     root = saver.save(items)
     target = tmp_path / "target"
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    used = [os.open("/", os.O_RDONLY) for _ in range(HANDLES_OF_OTHERS)]
     highest = max(int(fd) for fd in os.listdir("/proc/self/fd"))
     resource.setrlimit(resource.RLIMIT_NOFILE, (highest + HANDLES, hard))
     try:
         result = restore(root, saver.shelf, target)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for fd in used:
+            os.close(fd)
     assert result.is_whole, result.failures
     assert result.actions == {Action.MAKE: DEEP + DEEP // 500 + 1}
     at = os.open(target, os.O_RDONLY)
