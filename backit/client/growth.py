@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 QUEUE_MAX = 20_000
 # Entries that join the queue between two looks at its front.
 DRAIN_EVERY = 64
-# Memory for what else waits in the queue: large attributes, and promises of large files' chunks.
+# Memory for what waits in the queue: entries, and promises of large files' chunks.
 BURDEN_MAX = 16 * MIB
 PROMISE_BYTES = 2 * KIB
 # Hard-linked files whose content is remembered until their next name turns up.
@@ -156,7 +156,7 @@ class Growth:
 
     def _take(self, fd: int, name: bytes, found: os.stat_result, old: Parent | None) -> None:
         """Read what is new or has changed, and queue it."""
-        queued = self._linked(name, found)
+        queued = self._linked(name, found) if found.st_nlink > 1 else None
         if queued is None:
             try:
                 queued = self._read(fd, name, found, old)
@@ -182,19 +182,19 @@ class Growth:
             old_hash = old[1][old[2]][1].content_hash
         reading = self._reader.read(fd, name, found, old_hash)
         new = NewEntry(self._directory, reading.entry)
-        if reading.where is None and reading.entry.content_hash and old is not None:
+        if old is not None and reading.where is None and reading.entry.content_hash:
             before = detach(old[0].node, *old[1][old[2]])
             new.extents, new.extent_tree = before.extents, before.extent_tree
         else:
             self._counts.changed(found)
         queued = (new, reading.where)
-        if reading.entry.links and reading.entry.content_hash:
+        if found.st_nlink > 1 and reading.entry.links and reading.entry.content_hash:
             self._remember_link(queued)
         return queued
 
     def _linked(self, name: bytes, found: os.stat_result) -> _Queued | None:
         """Another name of a file that this run has read already."""
-        if found.st_nlink < 2 or not st.S_ISREG(found.st_mode):
+        if not st.S_ISREG(found.st_mode):
             return None
         first = self._links.get((found.st_dev, found.st_ino))
         if first is None or first[0].message.ctime != encode_time(found.st_ctime_ns):
@@ -230,26 +230,23 @@ class Growth:
                 tree.keep(*item)
             else:
                 new, where = item
-                if isinstance(where, Placement):
+                if where is not None:
                     if not everything and not where.is_ready:
                         return
-                    new.extents = where.extents()
-                elif where is not None:
-                    if not everything and not where.is_ready:
-                        return
-                    new.extents, new.extent_tree = where.finish()
+                    if isinstance(where, Placement):
+                        new.extents = where.extents()
+                    else:
+                        new.extents, new.extent_tree = where.finish()
                 tree.add(new)
             queue.popleft()
         self._burden = 0
 
 
 def _burden(queued: _Queued) -> int:
-    """What an entry in the queue holds beside what every entry does, in bytes."""
+    """What an entry in the queue holds, in bytes."""
     new, where = queued
-    entry = new.message
     promises = where.ahead if isinstance(where, LargeFile) else 0
-    attributes = entry.ByteSize() if entry.attributes or entry.holes else 0
-    return PROMISE_BYTES * promises + attributes
+    return PROMISE_BYTES * promises + new.message.ByteSize()
 
 
 def _path(directory: bytes, name: bytes) -> bytes:

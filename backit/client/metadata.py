@@ -37,6 +37,7 @@ Attributes = tuple[tuple[bytes, bytes], ...]
 
 # linux/fs.h: _IOR('f', 1, long), although the kernel fills an int only.
 _GET_FLAGS = 0x80006601 | struct.calcsize("l") << 16
+_FLAGS = struct.Struct("=I4x")
 _NO_FLAGS = (errno.ENOTTY, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS, errno.EPERM)
 
 # Holes kept of one file: half of what an entry may weigh. The smallest above are read as data.
@@ -102,13 +103,15 @@ def read_flags(fd: int) -> int:
 
 def all_flags(fd: int) -> int:
     """Inode flags without the mask."""
+    found = bytearray(_FLAGS.size)
     try:
-        (flags,) = struct.unpack_from("=I", ioctl(fd, _GET_FLAGS, bytes(8)))
+        ioctl(fd, _GET_FLAGS, found)
     except OSError as error:
         if error.errno not in _NO_FLAGS:
             raise
         return 0
-    return int(flags)
+    flags: int = _FLAGS.unpack(found)[0]
+    return flags
 
 
 def data_ranges(fd: int, size: int) -> list[tuple[int, int]]:

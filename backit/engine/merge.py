@@ -38,7 +38,7 @@ Parent = tuple[Leaf, Flat, int]
 
 def file_type(mode: int) -> pb.FileType.ValueType | None:
     """The type an entry would have; None for sockets and what else cannot be saved."""
-    return _TYPES.get(st.S_IFMT(mode))
+    return _TYPES.get(mode & 0o170000)
 
 
 def is_unchanged(entry: pb.Entry, found: stat_result) -> bool:

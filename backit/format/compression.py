@@ -15,6 +15,13 @@ if TYPE_CHECKING:
     from backit.crypto.primitives import Buffer
 
 LEVEL = 3
+# Level 3's own tables are twice as large and fall out of the processor's cache beside a second
+# thread's: measured on bundles of small files, 15 % more time for 0.3 % fewer bytes.
+TUNING: dict[int, int] = {
+    zstd.CompressionParameter.compression_level: LEVEL,
+    zstd.CompressionParameter.hash_log: 16,
+    zstd.CompressionParameter.chain_log: 16,
+}
 SAMPLE_BYTES = 32 * 1024
 SAMPLE_LEVEL = 1
 SAMPLE_WORTH = 0.97
@@ -26,7 +33,7 @@ class Compressor:
     """Compresses chunk after chunk with the same context: making one is dear."""
 
     def __init__(self) -> None:
-        self._zstd = zstd.ZstdCompressor(level=LEVEL)
+        self._zstd = zstd.ZstdCompressor(options=TUNING)
         self._sampler = zstd.ZstdCompressor(level=SAMPLE_LEVEL)
 
     def compress(self, plaintext: Buffer) -> bytes | None:

@@ -66,7 +66,8 @@ def decode(plain: Plain, chunk: ChunkId) -> Node:
 
 def encode_time(nanoseconds: int) -> int:
     """Unix nanoseconds as an entry stores them, moved to the nearest end if outside."""
-    return min(max(nanoseconds + TIME_OFFSET, 0), TIME_LIMIT)
+    stored = nanoseconds + TIME_OFFSET
+    return stored if 0 <= stored <= TIME_LIMIT else min(max(stored, 0), TIME_LIMIT)
 
 
 def decode_time(stored: int) -> int:

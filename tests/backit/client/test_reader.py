@@ -331,6 +331,19 @@ def test_content_that_the_parent_has_is_not_placed_again(desk: Desk) -> None:
     assert desk.paper.chunks == []
 
 
+@pytest.mark.parametrize("size", [3, 5_000, LARGE_FILE + 1])
+def test_a_file_that_changed_since_the_scan_is_saved_as_it_is_now(desk: Desk, size: int) -> None:
+    path = desk.write(b"before")
+    found = desk.look()
+    path.unlink()
+    desk.write(some_bytes(size))
+    reading = desk.read(found=found)
+    assert not reading.entry.inconsistent
+    assert reading.entry.inode == desk.look().st_ino
+    assert desk.saved(reading) == some_bytes(size)
+    assert desk.reports == []
+
+
 def test_a_pipe_in_place_of_a_file_is_not_waited_for(desk: Desk) -> None:
     path = desk.write(b"x")
     found = desk.look()
