@@ -54,16 +54,20 @@ class Person:
 
     def first_statements(self) -> list[Statement]:
         account = pb.AccountBody(user=self.user, owner_key=self.root.owner.public, created=1)
-        epoch = pb.EpochBody(
-            vault_key=self.vault.public,
-            wrapped_vault_secret=self.wrap(StatementKind.EPOCH, b"", 1, self.vault.secret),
-            created=1,
-        )
         return [
             self.sign(StatementKind.ACCOUNT, 1, account),
             self.slot_statement(self.slot, self.keys, 1),
-            self.sign(StatementKind.EPOCH, 1, epoch),
+            self.epoch(1),
         ]
+
+    def epoch(self, number: int) -> Statement:
+        """The one vault key, under that number."""
+        body = pb.EpochBody(
+            vault_key=self.vault.public,
+            wrapped_vault_secret=self.wrap(StatementKind.EPOCH, b"", number, self.vault.secret),
+            created=1,
+        )
+        return self.sign(StatementKind.EPOCH, number, body)
 
     def slot_statement(
         self,
@@ -117,9 +121,13 @@ class Machine:
 
     def statements(self) -> list[Statement]:
         """The domain's and the certificate."""
-        secret = self.owner.wrap(StatementKind.DOMAIN, self.domain.raw, 1, self.domain_keys.secret)
-        domain = pb.DomainBody(domain_id=self.domain.raw, wrapped_secret=secret)
-        return [self.owner.sign(StatementKind.DOMAIN, 1, domain), self.certificate(1)]
+        return [self.domain_statement(1), self.certificate(1)]
+
+    def domain_statement(self, number: int) -> Statement:
+        context = (StatementKind.DOMAIN, self.domain.raw, number)
+        secret = self.owner.wrap(*context, self.domain_keys.secret)
+        body = pb.DomainBody(domain_id=self.domain.raw, wrapped_secret=secret)
+        return self.owner.sign(StatementKind.DOMAIN, number, body)
 
     def certificate(self, number: int) -> Statement:
         body = pb.DeviceBody(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import tomllib
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -30,7 +31,9 @@ log = logging.getLogger(__name__)
 
 FORMAT = 1
 MARKER = "store"
-# Kinds that are files of their own in statements/, by the word in their name.
+# Every statement is a file in both: what was signed once is needed for ever, and is nowhere else.
+PLACES = ("statements", "copies")
+# Kinds that are files of their own there, by the word in their name.
 WORDS = {
     StatementKind.ACCOUNT: "account",
     StatementKind.SLOT: "slot",
@@ -40,6 +43,26 @@ WORDS = {
     StatementKind.REVOCATION: "revocation",
     StatementKind.FORGET: "forget",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class StoredStatement:
+    """The files of one name. `versions`: what can be read of them, and when it was stored (Unix
+    seconds); several if they differ, of which at most one is what was signed.
+    """
+
+    name: str
+    versions: tuple[tuple[Statement, int], ...]
+
+    @property
+    def is_whole(self) -> bool:
+        """Both files are there, and the same."""
+        return [s.encoded for s, _moment in self.versions] == [self.statement.encoded] * len(PLACES)
+
+    @property
+    def statement(self) -> Statement:
+        """One of them: kind, subject and number are those of the name in all."""
+        return self.versions[0][0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +118,7 @@ class Objects:
 
     def create_account(self, account: AccountId) -> None:
         """The account's folders. It exists once its account statement does."""
-        for part in ("statements", "sessions", "snapshots"):
+        for part in (*PLACES, "sessions", "snapshots"):
             make_folders(self._disk, self._accounts, [account.hex, part])
 
     def accounts(self) -> list[AccountId]:
@@ -105,36 +128,71 @@ class Objects:
 
     def put_statements(self, account: AccountId, new: Sequence[Statement], moment: int) -> None:
         """Durable when this returns; after a crash a prefix is. `moment` becomes their time."""
-        folder = self._accounts / account.hex / "statements"
-        create_all(self._disk, [(folder / file_name(s), s.encoded) for s in new], moment)
+        files = [(path, s.encoded) for s in new for path in self._files(account, file_name(s))]
+        create_all(self._disk, files, moment)
+
+    def mend_statement(self, statement: Statement, moment: int) -> None:
+        """Make its files what they were; `moment` becomes their time if none tells an earlier."""
+        files = self._files(statement.account, file_name(statement))
+        self.create_account(statement.account)
+        for path in files:
+            try:
+                data, stored = self._disk.read_file(path)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                if error.errno not in LOSSES:
+                    raise failure(error, f"reading {path.relative_to(self.root)}") from error
+                data, stored = b"", moment
+            if data == statement.encoded:
+                moment = min(moment, stored)
+            else:
+                log.error("%s was damaged; written again", path.relative_to(self.root))
+                self._remove(path)
+        create_all(self._disk, [(path, statement.encoded) for path in files], moment)
 
     def remove_statements(self, old: Sequence[Statement]) -> None:
         """Unlink what durable newer ones have replaced, or what was refused after all."""
         for statement in old:
-            folder = self._accounts / statement.account.hex / "statements"
-            self._remove(folder / file_name(statement))
+            for path in self._files(statement.account, file_name(statement)):
+                self._remove(path)
 
-    def statement_names(self, account: AccountId) -> list[str]:
-        folder = self._accounts / account.hex / "statements"
-        sweep(self._disk, folder)
-        return self._listing(folder)
+    def statement_names(self, account: AccountId) -> dict[str, int]:
+        """The names, and how many files there are of each."""
+        found: Counter[str] = Counter()
+        for place in PLACES:
+            folder = self._accounts / account.hex / place
+            sweep(self._disk, folder)
+            found.update(self._listing(folder))
+        return found
 
-    def read_statement(self, account: AccountId, name: str) -> tuple[Statement, int]:
-        """The statement of that file name, and when it was stored (Unix seconds).
+    def read_statement(self, account: AccountId, name: str) -> StoredStatement:
+        """The statement of that file name, in each version that there is.
 
-        Raises Damaged, also if it is not the one that its name promises.
+        Raises Damaged if none of the files holds a statement that its name promises.
         """
-        data, moment = self._read(self._accounts / account.hex / "statements" / name)
-        statement = _parse(data, f"statement {name} of account {account}")
-        if (
-            statement.account != account
-            or statement.kind not in WORDS
-            or file_name(statement) != name
-        ):
-            raise Damaged(
-                f"statement {name} of account {account}: the file holds another statement"
-            )
+        found: list[tuple[Statement, int]] = []
+        wrong: list[str] = []
+        for path in self._files(account, name):
+            try:
+                found.append(self._read_statement(account, path))
+            except (Damaged, Unsupported) as error:
+                wrong.append(str(error))
+        if not found:
+            raise Damaged("; ".join(wrong))
+        return StoredStatement(name, tuple(found))
+
+    def _read_statement(self, account: AccountId, path: Path) -> tuple[Statement, int]:
+        data, moment = self._read(path)
+        what = f"{path.parent.name}/{path.name} of account {account}"
+        statement = _parse(data, what)
+        promised = statement.account == account and statement.kind in WORDS
+        if not promised or file_name(statement) != path.name:
+            raise Damaged(f"{what}: the file holds another statement")
         return statement, moment
+
+    def _files(self, account: AccountId, name: str) -> list[Path]:
+        return [self._accounts / account.hex / place / name for place in PLACES]
 
     # Sessions
 

@@ -10,7 +10,15 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from backit.errors import AlreadyExists, Conflict, Damaged, Invalid, StatementInvalid, Unsupported
+from backit.errors import (
+    AlreadyExists,
+    Conflict,
+    Damaged,
+    Invalid,
+    NoSpace,
+    StatementInvalid,
+    Unsupported,
+)
 from backit.format import snapshot as snapshot_format
 from backit.format import statement as statements
 from backit.format.statement import Statement, StatementKind
@@ -21,13 +29,13 @@ from backitd.store import catalog, objects, rules
 from backitd.store import snapshots as snapshot_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from peewee import SqliteDatabase
 
     from backit.ids import SessionId
     from backitd.store.databases import Database
-    from backitd.store.objects import Objects, StoredSnapshot
+    from backitd.store.objects import Objects, StoredSnapshot, StoredStatement
 
 log = logging.getLogger(__name__)
 
@@ -105,13 +113,10 @@ class AccountTakeIn:
         with self._database.reading() as db:
             stored = catalog.all_statements_of(db, self._account)
         names = self._objects.statement_names(self._account)
-        self._write_statements_again(stored, set(names))
+        self._mend_statements(stored, names)
         keys = Keys(stored)
-        good = [
-            (statement, moment)
-            for statement, moment in self._read_statements(stored, names)
-            if self._checked(keys, statement)
-        ]
+        found = self._read_statements(stored, set(names))
+        good = [taken for each in found if (taken := self._checked(keys, each))]
         if good and not keys.owners:
             log.warning("account %s: its signup was cut off; nobody was told of it", self._account)
         elif good:
@@ -121,52 +126,56 @@ class AccountTakeIn:
             self._objects.remove_statements(_outdated([statement for statement, _ in good]))
         return keys
 
-    def _write_statements_again(self, stored: list[Statement], names: set[str]) -> None:
-        lost = [s for s in stored if objects.file_name(s) not in names]
-        for statement in lost:
-            log.error(
-                "account %s: %s was gone; written again",
-                self._account,
-                objects.file_name(statement),
-            )
-        if lost:
-            self._objects.create_account(self._account)
-            self._objects.put_statements(self._account, lost, self._moment)
+    def _mend_statements(self, stored: list[Statement], names: Mapping[str, int]) -> None:
+        """Write again what the catalog has and a file is missing of."""
+        for statement in stored:
+            name = objects.file_name(statement)
+            if names.get(name, 0) < len(objects.PLACES):
+                log.error("account %s: %s was gone; written again", self._account, name)
+                self._mend(statement, self._moment)
 
-    def _read_statements(
-        self, stored: list[Statement], names: list[str]
-    ) -> list[tuple[Statement, int]]:
+    def _mend(self, statement: Statement, moment: int) -> None:
+        try:
+            self._objects.mend_statement(statement, moment)
+        except NoSpace as error:
+            # What is there can still be read, and that may be what the disk is full of.
+            log.error("account %s: %s", self._account, error)  # noqa: TRY400
+
+    def _read_statements(self, stored: list[Statement], names: set[str]) -> list[StoredStatement]:
         """Those that are not in the catalog, in the order in which they may rely on each other."""
         known = {objects.file_name(statement) for statement in stored}
         newest = {(s.kind, s.subject): s for s in stored if s.kind in REPLACED}
-        found: list[tuple[Statement, int]] = []
-        for name in names:
-            if name in known:
-                continue
+        found: list[StoredStatement] = []
+        for name in sorted(names - known):
             try:
-                statement, moment = self._objects.read_statement(self._account, name)
+                read = self._objects.read_statement(self._account, name)
             except SKIPPED as error:
                 log.error("taking in statement %s: %s", name, error)  # noqa: TRY400
                 continue
+            statement = read.statement
             later = newest.get((statement.kind, statement.subject))
             if later is None or later.number < statement.number:
-                found.append((statement, moment))
+                found.append(read)
             elif statement.kind is StatementKind.SLOT:
                 # A crash came between the new slot and the end of the old one.
                 self._objects.remove_statements([statement])
-        return sorted(found, key=lambda pair: (pair[0].kind, pair[0].number))
+        return sorted(found, key=lambda each: (each.statement.kind, each.statement.number))
 
-    def _checked(self, keys: Keys, statement: Statement) -> bool:
-        try:
-            rules.check_form(statement)
-            keys.check_owner(statement)
-            self._check_free(statement)
-        except SKIPPED as error:
-            name = objects.file_name(statement)
-            log.error("account %s: taking in %s: %s", self._account, name, error)  # noqa: TRY400
-            return False
-        keys.add(statement)
-        return True
+    def _checked(self, keys: Keys, found: StoredStatement) -> tuple[Statement, int] | None:
+        """The version that its signer has signed, and when it was stored."""
+        for statement, moment in found.versions:
+            try:
+                keys.check_owner(statement)
+                self._check_free(statement)
+            except SKIPPED as error:
+                log.error("account %s: taking in %s: %s", self._account, found.name, error)  # noqa: TRY400
+                continue
+            keys.add(statement)
+            if not found.is_whole:
+                # Half of it was written before a crash, or half of it was lost since.
+                self._mend(statement, moment)
+            return statement, moment
+        return None
 
     def _check_free(self, statement: Statement) -> None:
         """Neither user name nor id may be another account's."""
@@ -277,7 +286,8 @@ class AccountTakeIn:
             trashed = None
             if order.body.forgotten:
                 name = objects.file_name(order)
-                trashed = self._objects.read_statement(self._account, name)[1]
+                versions = self._objects.read_statement(self._account, name).versions
+                trashed = min(moment for _version, moment in versions)
             with self._database.writing() as db:
                 catalog.set_trashed(db, snapshot, trashed)
 

@@ -18,7 +18,7 @@ from backitd.store.files import Disk
 from backitd.store.journal import Journal
 from tests.backitd.clocks import FakeRandom
 from tests.backitd.people import Person
-from tests.backitd.store.boxes import Box, open_box
+from tests.backitd.store.boxes import Box, open_box, succession
 from tests.backitd.store.spoiling import find, flip
 
 if TYPE_CHECKING:
@@ -93,6 +93,27 @@ def rebuilt(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Box, dic
         box.forward(100000)
         box.rebuild()
         yield box, before
+
+
+@pytest.fixture
+def rotated(session: Session) -> Session:
+    """Anna's account after all that can rotate has rotated, a snapshot of before in the trash."""
+    box, owner = session.box, session.machine.owner
+    row = session.backup(b"file")
+    lost = box.machine(owner, "lost")
+    box.store.put_statements(owner.account, [lost.revocation()])
+    box.store.forget(owner.account, owner.order(row.snapshot.raw, 1, forgotten=True))
+    box.forward(1000)
+    box.store.put_statements(
+        owner.account,
+        [
+            *succession(owner),
+            *(owner.epoch(number) for number in (2, 3)),
+            session.machine.domain_statement(2),
+            session.machine.certificate(2),
+        ],
+    )
+    return session
 
 
 @pytest.mark.parametrize("table", CONTENTS)
@@ -292,8 +313,8 @@ def test_a_signup_that_was_cut_off_is_no_account(box: Box) -> None:
     first = person.first_statements()
     box.store.create_account(person.account, first)
     box.store.close()
-    folder = box.state / "store/accounts" / person.account.hex / "statements"
-    (folder / "account-0-1").unlink()
+    for place in ("statements", "copies"):
+        (box.state / "store/accounts" / person.account.hex / place / "account-0-1").unlink()
     (box.state / "catalog.db").unlink()
     box.reopen()
     assert box.store.find_user("anna") is None
@@ -331,6 +352,47 @@ def test_objects_that_were_lost_are_written_again_from_the_catalog(
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
+def test_a_rotated_account_is_rebuilt_whole(rotated: Session) -> None:
+    box, owner = rotated.box, rotated.machine.owner
+    before, statements = everything(box), box.store.statements(owner.account)
+    box.rebuild()
+    assert everything(box) == before
+    assert box.store.statements(owner.account) == statements
+    assert box.store.account(owner.account).owner_key == owner.root.owner.public
+
+
+@pytest.mark.logs_warnings
+@pytest.mark.parametrize("place", ["statements", "copies"])
+@pytest.mark.parametrize("at", [2, 40, -1], ids=["head", "body", "signature"])
+def test_no_statement_is_lost_by_one_rotten_file(rotated: Session, place: str, at: int) -> None:
+    """Any of them: without the owner's key nothing else could be checked, without others read."""
+    box, account = rotated.box, rotated.machine.owner.account
+    folder = box.state / "store/accounts" / account.hex / place
+    names = sorted(path.name for path in folder.iterdir())
+    content = {name: (folder / name).read_bytes() for name in names}
+    before = everything(box)
+    for name in names:
+        flip(folder / name, at)
+    box.rebuild()
+    assert everything(box) == before
+    assert {name: (folder / name).read_bytes() for name in names} == content, "it was mended"
+
+
+@pytest.mark.logs_warnings
+@pytest.mark.parametrize("place", ["statements", "copies"])
+def test_no_statement_is_lost_with_one_folder(rotated: Session, place: str) -> None:
+    box, account = rotated.box, rotated.machine.owner.account
+    folder = box.state / "store/accounts" / account.hex / place
+    content = {path.name: (path.read_bytes(), path.stat().st_mtime) for path in folder.iterdir()}
+    before = everything(box)
+    for open_again in (box.reopen, box.rebuild):
+        shutil.rmtree(folder)
+        open_again()
+        assert everything(box) == before
+        found = {path.name: (path.read_bytes(), path.stat().st_mtime) for path in folder.iterdir()}
+        assert found == content, "it was written again, as old as it was"
+
+
 @pytest.mark.logs_warnings
 def test_a_damaged_object_is_named_and_costs_nobody_else(
     session: Session, caplog: pytest.LogCaptureFixture
@@ -340,7 +402,8 @@ def test_a_damaged_object_is_named_and_costs_nobody_else(
     row = session.backup(b"file")
     owner = session.machine.owner
     folder = box.state / "store/accounts" / owner.account.hex
-    names = [f"statements/slot-{owner.slot}-1", f"sessions/{session.run.session}"]
+    slot = f"slot-{owner.slot}-1"
+    names = [f"statements/{slot}", f"copies/{slot}", f"sessions/{session.run.session}"]
     for name in names:
         flip(folder / name, 40)
     box.rebuild()
