@@ -198,6 +198,11 @@ def cache_key(device: SigningKey) -> bytes:
 
 
 def enrolment_code(device_key: bytes, box_key: bytes) -> str:
-    """What people compare before they approve a machine: three groups of four digits."""
-    digits = primitives.digest(ENROLMENT_LABEL, device_key, box_key).hex()[:12]
-    return "-".join(digits[i : i + 4] for i in (0, 4, 8))
+    """What people compare before they approve a machine: four groups of five decimal digits.
+
+    66 bits: a box that wants to slip its own machine in would have to find keys with the same code
+    while people are comparing.
+    """
+    digest = primitives.digest(ENROLMENT_LABEL, device_key, box_key)
+    digits = f"{int.from_bytes(digest[:16], 'little') % 10**20:020d}"
+    return "-".join(digits[i : i + 5] for i in (0, 5, 10, 15))

@@ -259,13 +259,14 @@ def _messages() -> Iterator[Case]:
         message=b"BackIT v1 succession\0" + ACCOUNT + struct.pack("<Q", 2) + new_owner,
     )
     device, box = public_key(secret("device seed")), secret("box key")
-    digits = b3(b"BackIT v1 enrolment\0" + device + box).hex()
+    number = int.from_bytes(b3(b"BackIT v1 enrolment\0" + device + box)[:16], "little") % 10**20
+    digits = str(number).rjust(20, "0")
     yield case(
         "enrolment/code",
         "What people compare before they approve a machine.",
         device_key=device,
         box_key=box,
-        code=f"{digits[:4]}-{digits[4:8]}-{digits[8:12]}",
+        code="-".join((digits[:5], digits[5:10], digits[10:15], digits[15:])),
     )
 
 

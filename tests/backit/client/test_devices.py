@@ -180,9 +180,9 @@ def test_the_code_names_the_keys(wish: Request) -> None:
 
 
 def test_a_code_that_nobody_shows_is_not_found(anna: Person, wish: Request) -> None:
-    assert wish.code != "0000-0000-0000"
+    assert wish.code != "00000-00000-00000-00000"
     with pytest.raises(EnrolmentNotFound):
-        devices.find_waiting(anna, "0000-0000-0000")
+        devices.find_waiting(anna, "00000-00000-00000-00000")
 
 
 def test_the_appliance_cannot_give_a_machine_to_another_owner_unseen(

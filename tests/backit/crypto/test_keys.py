@@ -118,6 +118,7 @@ def test_a_name_that_is_no_text_is_refused() -> None:
 
 def test_the_enrolment_code_tells_machines_apart() -> None:
     code = keys.enrolment_code(b"d" * 32, b"b" * 32)
-    assert [len(group) for group in code.split("-")] == [4, 4, 4]
+    assert [len(group) for group in code.split("-")] == [5, 5, 5, 5]
+    assert code.replace("-", "").isdecimal()
     assert code != keys.enrolment_code(b"d" * 32, b"c" * 32)
     assert code != keys.enrolment_code(b"e" * 32, b"b" * 32)
