@@ -7,6 +7,7 @@ node is what its parent says of it, only a walk can tell: backit.engine.walk.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -35,6 +36,10 @@ if TYPE_CHECKING:
 # Nanoseconds between 1900-01-01 and 1970-01-01.
 TIME_OFFSET = 2_208_988_800 * 1_000_000_000
 TIME_LIMIT = 2**64 - 1
+
+# Names as _check_name wants them, a zero byte behind each. In one go: of a path with 100,000
+# components every directory below is checked from the root.
+DIRECTORY = re.compile(rb"(?:(?!\.{1,2}\0)[^/\0]{1,%d}+\0)*+" % NAME_LIMIT)
 
 # FORMAT.md section 6.
 FLAGS_MASK = (
@@ -201,12 +206,8 @@ def _check_part(part: pb.DirectoryPart, used: bytearray) -> None:
 
 
 def _check_directory(directory: bytes) -> None:
-    if not directory:
-        return
-    if not directory.endswith(b"\0") or len(directory) > DIRECTORY_LIMIT:
-        raise Damaged(f"{directory[:80]!r}… is not a directory")
-    for component in directory[:-1].split(b"\0"):
-        _check_name(component)
+    if len(directory) > DIRECTORY_LIMIT or DIRECTORY.fullmatch(directory) is None:
+        raise Damaged(f"{directory[:80]!r} is not a directory")
 
 
 def _check_name(name: bytes) -> None:

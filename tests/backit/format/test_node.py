@@ -162,6 +162,30 @@ def test_a_path_has_an_end() -> None:
         decode(message.encode(longer))
 
 
+# What names are made wrong of, often enough.
+PATHS = st.lists(st.sampled_from([b"a", b".", b"/", b"\0", b"\n", b"x" * 127]), max_size=8)
+
+
+@given(parts=PATHS)
+def test_a_directory_is_names_with_a_zero_byte_behind_each(parts: list[bytes]) -> None:
+    directory = b"".join(parts)
+    *components, rest = directory.split(b"\0")
+    is_right = not rest and all(is_name(component) for component in components)
+    entries = [pb.Entry(name=b"a", type=pb.FILE_TYPE_FIFO)]
+    encoded = message.encode(
+        pb.Node(parts=[pb.DirectoryPart(directory=directory, entries=entries)])
+    )
+    if is_right:
+        assert decode(encoded).message.parts[0].directory == directory
+    else:
+        with pytest.raises(Damaged, match="is not a directory"):
+            decode(encoded)
+
+
+def is_name(text: bytes) -> bool:
+    return 0 < len(text) <= 255 and b"/" not in text and text not in (b".", b"..")
+
+
 @given(nanoseconds=st.integers(-node.TIME_OFFSET, node.TIME_LIMIT - node.TIME_OFFSET))
 def test_times_come_back(nanoseconds: int) -> None:
     assert node.decode_time(node.encode_time(nanoseconds)) == nanoseconds
