@@ -98,8 +98,8 @@ def make_full(person: Person, device: DeviceId) -> KeyFile:
 
 
 def revoke(person: Person, device: DeviceId, *, since: int) -> None:
-    """Trust a device no more; nothing it sent after `since` (Unix seconds) is relied on. Its slots
-    end too.
+    """Trust a device no more: nothing that it sent from `since` (Unix seconds) on is relied on. Its
+    slots end too.
 
     Raises AlreadyExists if it was revoked before.
     """

@@ -69,6 +69,7 @@ class ChunkServiceServicer:
     def FindMissing(self, request, context):
         """Which of these ids are not live in the device's domain.
 
+        What a revoked device sent after the date in its revocation is not live for any other device.
         A live chunk stays live at least until the lease ends. At most 8,192 ids a call.
         Errors: FAILED_PRECONDITION (LEASE_ENDED), PERMISSION_DENIED (NOT_A_DEVICE).
         """
@@ -102,9 +103,11 @@ class ChunkServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def FindLost(self, request, context):
-        """Which of these ids are not live in a domain of the account: `check` asks, and relies on nothing.
+        """Which of these ids Download would not give: `check` asks, and relies on nothing.
 
-        Like FindMissing, but for the person and without a lease. At most 8,192 ids a call.
+        Unlike FindMissing for the person and without a lease, and what may be read but not relied on is not
+        lost: nodes above something lost, and what a device sent when it was not trusted any more. An answer
+        is the box's word, nothing more. At most 8,192 ids a call.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -36,6 +36,7 @@ class ChunkServiceStub:
     FindMissing: _grpc.UnaryUnaryMultiCallable[_chunks_pb2.FindMissingRequest, _chunks_pb2.FindMissingResponse]
     """Which of these ids are not live in the device's domain.
 
+    What a revoked device sent after the date in its revocation is not live for any other device.
     A live chunk stays live at least until the lease ends. At most 8,192 ids a call.
     Errors: FAILED_PRECONDITION (LEASE_ENDED), PERMISSION_DENIED (NOT_A_DEVICE).
     """
@@ -57,9 +58,11 @@ class ChunkServiceStub:
     end the stream. Only for the person (a device cannot read). At most 8,192 ids a call.
     """
     FindLost: _grpc.UnaryUnaryMultiCallable[_chunks_pb2.FindLostRequest, _chunks_pb2.FindLostResponse]
-    """Which of these ids are not live in a domain of the account: `check` asks, and relies on nothing.
+    """Which of these ids Download would not give: `check` asks, and relies on nothing.
 
-    Like FindMissing, but for the person and without a lease. At most 8,192 ids a call.
+    Unlike FindMissing for the person and without a lease, and what may be read but not relied on is not
+    lost: nodes above something lost, and what a device sent when it was not trusted any more. An answer
+    is the box's word, nothing more. At most 8,192 ids a call.
     """
     GetSessions: _grpc.UnaryUnaryMultiCallable[_chunks_pb2.GetSessionsRequest, _chunks_pb2.GetSessionsResponse]
     """The key packets of sessions, by session id: what a record's session id points to.
@@ -75,6 +78,7 @@ class ChunkServiceAsyncStub(ChunkServiceStub):
     FindMissing: _aio.UnaryUnaryMultiCallable[_chunks_pb2.FindMissingRequest, _chunks_pb2.FindMissingResponse]  # type: ignore[assignment]
     """Which of these ids are not live in the device's domain.
 
+    What a revoked device sent after the date in its revocation is not live for any other device.
     A live chunk stays live at least until the lease ends. At most 8,192 ids a call.
     Errors: FAILED_PRECONDITION (LEASE_ENDED), PERMISSION_DENIED (NOT_A_DEVICE).
     """
@@ -96,9 +100,11 @@ class ChunkServiceAsyncStub(ChunkServiceStub):
     end the stream. Only for the person (a device cannot read). At most 8,192 ids a call.
     """
     FindLost: _aio.UnaryUnaryMultiCallable[_chunks_pb2.FindLostRequest, _chunks_pb2.FindLostResponse]  # type: ignore[assignment]
-    """Which of these ids are not live in a domain of the account: `check` asks, and relies on nothing.
+    """Which of these ids Download would not give: `check` asks, and relies on nothing.
 
-    Like FindMissing, but for the person and without a lease. At most 8,192 ids a call.
+    Unlike FindMissing for the person and without a lease, and what may be read but not relied on is not
+    lost: nodes above something lost, and what a device sent when it was not trusted any more. An answer
+    is the box's word, nothing more. At most 8,192 ids a call.
     """
     GetSessions: _aio.UnaryUnaryMultiCallable[_chunks_pb2.GetSessionsRequest, _chunks_pb2.GetSessionsResponse]  # type: ignore[assignment]
     """The key packets of sessions, by session id: what a record's session id points to.
@@ -117,6 +123,7 @@ class ChunkServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_chunks_pb2.FindMissingResponse, _abc.Awaitable[_chunks_pb2.FindMissingResponse]]:
         """Which of these ids are not live in the device's domain.
 
+        What a revoked device sent after the date in its revocation is not live for any other device.
         A live chunk stays live at least until the lease ends. At most 8,192 ids a call.
         Errors: FAILED_PRECONDITION (LEASE_ENDED), PERMISSION_DENIED (NOT_A_DEVICE).
         """
@@ -156,9 +163,11 @@ class ChunkServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _chunks_pb2.FindLostRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_chunks_pb2.FindLostResponse, _abc.Awaitable[_chunks_pb2.FindLostResponse]]:
-        """Which of these ids are not live in a domain of the account: `check` asks, and relies on nothing.
+        """Which of these ids Download would not give: `check` asks, and relies on nothing.
 
-        Like FindMissing, but for the person and without a lease. At most 8,192 ids a call.
+        Unlike FindMissing for the person and without a lease, and what may be read but not relied on is not
+        lost: nodes above something lost, and what a device sent when it was not trusted any more. An answer
+        is the box's word, nothing more. At most 8,192 ids a call.
         """
 
     @_abc_1.abstractmethod

@@ -140,8 +140,13 @@ class Machine:
         )
         return self.owner.sign(StatementKind.DEVICE, number, body)
 
-    def revocation(self) -> Statement:
-        body = pb.RevocationBody(device_id=self.device.raw, since=1)
+    def join(self, other: Machine) -> Machine:
+        """The same machine, in the other one's domain."""
+        self.domain, self.domain_keys = other.domain, other.domain_keys
+        return self
+
+    def revocation(self, since: int = 1) -> Statement:
+        body = pb.RevocationBody(device_id=self.device.raw, since=since)
         return self.owner.sign(StatementKind.REVOCATION, 1, body)
 
     def run(self, series: SeriesId | None = None) -> Run:

@@ -276,7 +276,7 @@ class RevocationBody(_message.Message):
     device_id: _builtins.bytes
     """The device that is no longer trusted."""
     since: _builtins.int
-    """Nothing received from it after this moment (Unix seconds) is deduplicated against."""
+    """Nothing received from it at this moment (Unix seconds) or later is deduplicated against."""
     def __init__(
         self,
         *,

@@ -192,6 +192,10 @@ class Disk:
     def size(self, fd: int) -> int:
         return os.fstat(fd).st_size
 
+    def moment(self, fd: int) -> int:
+        """The modification time (Unix seconds)."""
+        return int(os.fstat(fd).st_mtime)
+
     def read(self, fd: int, start: int, length: int) -> bytes:
         """Up to `length` bytes; less only at the end of the file."""
         data = os.pread(fd, length, start)
@@ -208,7 +212,7 @@ class Disk:
         """Whole content and modification time of a small file."""
         fd = self.open(name)
         try:
-            return self.read(fd, 0, self.size(fd)), int(os.fstat(fd).st_mtime)
+            return self.read(fd, 0, self.size(fd)), self.moment(fd)
         finally:
             self.close(fd)
 

@@ -20,7 +20,7 @@ from backitd.store.tables import INDEX_SCHEMA, INDEX_TABLES, State
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Generator, Iterator, Sequence
+    from collections.abc import Generator, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from backit.format.pack import Place
@@ -47,19 +47,21 @@ BATCH = 1000
 INSERT = (
     "INSERT INTO chunk(domain, id, pack, start, length, kind, state, generation)"
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
-    # What is live stays where it is; a new copy takes the place of anything else.
+    # What is live stays where it is; a live copy takes the place of anything else, one that is not
+    # trusted only of what cannot be read.
     " ON CONFLICT(domain, id) DO UPDATE SET pack = excluded.pack, start = excluded.start,"
     " length = excluded.length, kind = excluded.kind, state = excluded.state,"
-    " generation = excluded.generation WHERE chunk.state != 1"
+    " generation = excluded.generation"
+    " WHERE chunk.state = 3 OR chunk.state != 1 AND excluded.state = 1"
 )
 ROWS = (
     "SELECT c.number, c.id, c.pack, p.name, c.start, c.length, c.kind, c.state"
     " FROM chunk c JOIN pack p ON p.number = c.pack"
     " WHERE c.domain = (SELECT number FROM domain WHERE domain = ?) AND c.id IN ({})"
 )
-LIVE = (
+STATED = (
     "SELECT id FROM chunk WHERE domain = (SELECT number FROM domain WHERE domain = ?)"
-    " AND id IN ({}) AND state = 1"
+    " AND id IN ({}) AND state IN ({})"
 )
 HOLD = (
     "INSERT INTO holding(account, bytes) VALUES (?, ?)"
@@ -67,6 +69,8 @@ HOLD = (
 )
 LOST = "SELECT account, -sum(size) FROM pack WHERE number IN ({}) GROUP BY account"
 LOSE = "UPDATE pack SET size = 0 WHERE number IN ({})"
+PACKS = "SELECT number FROM pack WHERE name IN ({})"
+SUSPECT_CHUNKS = "UPDATE chunk SET state = 5 WHERE pack IN ({}) AND state IN (1, 2)"
 LOSE_CHUNKS = "UPDATE chunk SET state = 3 WHERE pack IN ({}) AND state != 3"
 ACCOUNTS = "SELECT DISTINCT account FROM pack WHERE number IN ({})"
 
@@ -96,6 +100,8 @@ class NewPack:
     places: Sequence[Place]
     references: frozenset[bytes] = frozenset()
     generation: int = 0
+    # LIVE, or SUSPECT.
+    state: State = State.LIVE
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +145,12 @@ class ChunkIndex:
         with self._database.reading() as db:
             return _live(connection(db), domain, ids)
 
+    def readable(self, domain: DomainId, ids: Sequence[bytes]) -> set[bytes]:
+        """Those of the ids whose bytes are there, whoever may rely on them."""
+        with self._database.reading() as db:
+            states = (State.LIVE, State.INCOMPLETE, State.SUSPECT)
+            return _in_state(connection(db), domain, ids, states)
+
     def rows(self, domain: DomainId, ids: Sequence[bytes]) -> list[Row]:
         """What is known of the ids, live or not, in no order."""
         found: list[Row] = []
@@ -162,6 +174,15 @@ class ChunkIndex:
         query = "SELECT name, number, size FROM pack WHERE name >= ? AND name < ?"
         rows = self._select(query, bytes([first]), after)
         return {name: KnownPack(number, size) for name, number, size in rows}
+
+    def packs_of(self, account: AccountId) -> list[PackName]:
+        """Those whose file is there."""
+        query = "SELECT name FROM pack WHERE account = ? AND size > 0 ORDER BY number"
+        return [PackName(name) for (name,) in self._select(query, account.raw)]
+
+    def devices_distrusted(self) -> set[bytes]:
+        """The devices that `distrust` has been told of."""
+        return {device for (device,) in self._select("SELECT device FROM distrusted")}
 
     def accounts_in_doubt(self) -> list[bytes]:
         """Accounts with packs that have to be settled."""
@@ -233,6 +254,23 @@ class ChunkIndex:
                 _doubt_packs(db, sorted({row.pack_number for row in rows}))
         return changed
 
+    def distrust(self, packs: Sequence[PackName], devices: Iterable[bytes] = ()) -> bool:
+        """Nothing in these packs may be relied on; that is all of these devices.
+
+        Whether anything changed.
+        """
+        changed = 0
+        with self._writing() as db:
+            for batch in _batches([name.raw for name in packs]):
+                numbers = [n for (n,) in db.execute(PACKS.format(_marks(batch)), batch).fetchall()]
+                lost = db.execute(SUSPECT_CHUNKS.format(_marks(numbers)), numbers).rowcount
+                if lost:
+                    _doubt_packs(db, numbers)
+                changed += lost
+            query = "INSERT INTO distrusted VALUES (?) ON CONFLICT DO NOTHING"
+            db.executemany(query, [(device,) for device in devices])
+        return changed > 0
+
     def lose_packs(self, numbers: Sequence[int]) -> int:
         """The files of these packs are gone. How many chunks went missing with them."""
         changed = 0
@@ -271,9 +309,16 @@ class ChunkIndex:
 
 
 def _live(db: sqlite3.Connection, domain: DomainId, ids: Sequence[bytes]) -> set[bytes]:
+    return _in_state(db, domain, ids, (State.LIVE,))
+
+
+def _in_state(
+    db: sqlite3.Connection, domain: DomainId, ids: Sequence[bytes], states: Sequence[State]
+) -> set[bytes]:
     found: set[bytes] = set()
     for batch in _batches(ids):
-        rows = db.execute(LIVE.format(_marks(batch)), (domain.raw, *batch)).fetchall()
+        query = STATED.format(_marks(batch), _marks(states))
+        rows = db.execute(query, (domain.raw, *batch, *states)).fetchall()
         found.update(chunk for (chunk,) in rows)
     return found
 
@@ -300,7 +345,7 @@ def _insert(db: sqlite3.Connection, pack: NewPack, doubt: int) -> bool:
         places = [place for place in pack.places if place.domain == domain]
         places.sort(key=lambda place: place.chunk.raw)  # neighbours in the B-tree come together
         domain_number = _domain_number(db, domain, pack.account)
-        common = (pack.kind, State.LIVE, pack.generation)
+        common = (pack.kind, pack.state, pack.generation)
         rows = [(domain_number, p.chunk.raw, number, p.offset, p.length, *common) for p in places]
         before = _last_number(db)
         written = db.executemany(INSERT, rows).rowcount

@@ -150,8 +150,11 @@ class PackWriter:
             raise Internal("closing a pack: its directory does not say what was written")
         self._write([end])
 
-    def publish(self) -> PackName:
-        """Make it durable, then visible, then its name durable: it survives a power cut then."""
+    def publish(self, moment: int) -> PackName:
+        """Make it durable, then visible, then its name durable: it survives a power cut then.
+
+        `moment` (Unix seconds) becomes its time: when it was received.
+        """
         name = PackName(self._hasher.digest())
         path = self._packs.path(name)
         disk, draft = self._disk, self._draft
@@ -159,6 +162,7 @@ class PackWriter:
             # Blocks that were reserved and not needed go back; content and size become durable;
             if self._allocated > self.size:
                 disk.truncate(draft.fd, self.size)
+            disk.stamp(draft.fd, moment)
             disk.sync_data(draft.fd)
             # only then it gets its name: a name never stands for less than the whole pack;
             disk.link(draft, path)
@@ -238,6 +242,10 @@ class PackFile:
 
     def size(self) -> int:
         return self._disk.size(self._fd)
+
+    def received(self) -> int:
+        """When it was made (Unix seconds), by the box's clock. Raises OSError."""
+        return self._disk.moment(self._fd)
 
     def read_record(self, place: Place) -> tuple[Header, bytes]:
         """The record at that place, if every byte of it is right. Raises Damaged or OSError."""

@@ -11,6 +11,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from backit.errors import BackitError, Conflict, NoSpace
+from backitd.store.distrust import Distrust
 from backitd.store.index import NewPack
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class Sealer:
     ) -> None:
         self._parts = parts
         self._lease = lease
+        self._distrust = Distrust(parts.packs, parts.catalog, parts.index)
         self._on_sealed = on_sealed
         self._on_doubt = on_doubt
         self._queue: queue.Queue[Filled | None] = queue.Queue(WAITING)
@@ -77,7 +79,8 @@ class Sealer:
     def _seal(self, pack: OpenPack) -> None:
         writer = pack.writer
         # 1. The pack: synced, linked, its folder synced.
-        name = writer.publish()
+        received = self._parts.moment()
+        name = writer.publish(received)
         new = NewPack(
             name=name,
             account=self._lease.account,
@@ -97,6 +100,9 @@ class Sealer:
         except BackitError:
             log.exception("pack %s is durable but not indexed; the next start takes it in", name)
             raise
+        # Asked afterwards: a revocation that comes now finds the pack in the index.
+        if self._distrust.is_late(self._lease.account, self._lease.device, received):
+            doubt |= self._parts.index.distrust([name])
         if doubt:
             self._on_doubt()
         # 3. Only then is it acknowledged, by the caller.

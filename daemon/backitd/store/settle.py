@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+UNSETTLED = (State.QUARANTINED, State.SUSPECT)
 # How long a commit waits for what it rests on.
 WAIT_SECONDS = 60.0
 
@@ -146,8 +147,9 @@ class Settler:
         uses: list[tuple[Row, frozenset[bytes]]] = []
         for place in places:
             row = rows.get(place.chunk.raw)
-            # Copies that were never used, or that a newer one has replaced, are nobody's.
-            if row is None or row.start != place.offset or row.state is State.QUARANTINED:
+            # Copies that were never used, or that a newer one has replaced, are nobody's; what is
+            # not trusted stays so, whatever it uses.
+            if row is None or row.start != place.offset or row.state in UNSETTLED:
                 continue
             found = self._read(file, pack, place)
             if found is None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Self
 from backitd.store import catalog, opening
 from backitd.store.accounts import Accounts
 from backitd.store.catalog import Catalog
+from backitd.store.distrust import Distrust
 from backitd.store.fetch import Reader
 from backitd.store.files import Disk
 from backitd.store.index import ChunkIndex
@@ -94,6 +95,7 @@ class Store:
             settings=settings,
         )
         self._settler = Settler(packs, index)
+        self._distrust = Distrust(packs, found, index)
         self._reader = Reader(packs, index, self._settler.ask)
         self._accounts = Accounts(self._parts)
         self._snapshots = Snapshots(
@@ -194,6 +196,8 @@ class Store:
         Raises NotFound, StatementInvalid, StatementOutdated, LastSlot or AlreadyExists.
         """
         self._accounts.put(account, statements)
+        if self._distrust.apply(account):
+            self._settler.ask()
 
     def statements(self, account: AccountId) -> list[Statement]:
         """The newest of each subject, kinds 1 to 6, and every epoch. Raises NotFound."""
@@ -244,12 +248,12 @@ class Store:
     def find_lost(
         self, account: AccountId, domain: DomainId, chunks: Sequence[ChunkId]
     ) -> list[int]:
-        """Positions of those that are not live in a domain of the account."""
+        """Positions of those that a domain of the account cannot give."""
         index = self._parts.index
-        live: set[bytes] = set()
+        there: set[bytes] = set()
         if index.account_of(domain) == account.raw:
-            live = index.live(domain, [chunk.raw for chunk in chunks])
-        return [at for at, chunk in enumerate(chunks) if chunk.raw not in live]
+            there = index.readable(domain, [chunk.raw for chunk in chunks])
+        return [at for at, chunk in enumerate(chunks) if chunk.raw not in there]
 
     def upload(self, lease: LeaseId, device: DeviceId) -> Upload:
         """Raises LeaseEnded."""

@@ -26,6 +26,8 @@ class State(IntEnum):
     INCOMPLETE = 2
     # Its bytes were found damaged or gone. Missing for everyone until a new copy comes.
     QUARANTINED = 3
+    # Sent by a device when it was not trusted any more: it can be read, and may hold anything.
+    SUSPECT = 5
 
 
 # catalog.db
@@ -245,10 +247,22 @@ class ChunkTable(Model):
         indexes = ((("domain", "id"), True),)
 
 
+class DistrustedTable(Model):
+    """Revoked devices whose late packs have been found: those that come later are looked at."""
+
+    device = BlobField(primary_key=True)
+
+    class Meta:
+        table_name = "distrusted"
+        strict_tables = True
+        without_rowid = True
+
+
 INDEX_TABLES: list[type[Model]] = [
     IndexLifeTable,
     DomainTable,
     HoldingTable,
     PackTable,
     ChunkTable,
+    DistrustedTable,
 ]

@@ -15,6 +15,7 @@ from backit.format import statement as statements
 from backit.format.pack import Place
 from backit.format.statement import StatementKind
 from backitd.store import catalog
+from backitd.store.distrust import Distrust, is_suspect
 from backitd.store.index import NewPack
 from backitd.store.tables import State
 from backitd.store.takein_accounts import SKIPPED, AccountTakeIn, Keys, check_session
@@ -39,6 +40,7 @@ class TakeIn:
         self._catalog = parts.catalog
         self._index = parts.index
         self._settler = settler
+        self._distrust = Distrust(parts.packs, parts.catalog, parts.index)
         # The time of objects that have to be written again.
         self._moment = parts.moment()
 
@@ -54,6 +56,10 @@ class TakeIn:
         for account in sorted(accounts.union(self._objects.accounts())):
             AccountTakeIn(self._objects, self._catalog, account, moment=self._moment).run()
         self._take_packs()
+        with self._catalog.reading() as db:
+            accounts = set(catalog.accounts(db))
+        for account in sorted(accounts):
+            self._distrust.apply(account)
         self._settler.settle()
 
     def _apply_journal(self) -> None:
@@ -111,6 +117,8 @@ class TakeIn:
         for encoded in directory.sessions:
             self._take_session(account, encoded)
         self._check_other_copies(directory.places)
+        dates = self._distrust.dates(account)
+        suspect = is_suspect(directory, pack.received(), dates)
         self._index.take_in(
             NewPack(
                 name=pack.name,
@@ -118,6 +126,7 @@ class TakeIn:
                 kind=directory.kind,
                 size=pack.size(),
                 places=directory.places,
+                state=State.SUSPECT if suspect else State.LIVE,
             )
         )
 

@@ -161,7 +161,7 @@ class Box:
     def packs(self) -> list[Path]:
         """Oldest first, as far as the file system can tell."""
         found = (self.state / "store/packs").glob("*/*")
-        return sorted(found, key=lambda path: path.stat().st_mtime_ns)
+        return sorted(found, key=lambda path: path.stat().st_ctime_ns)
 
 
 @contextmanager

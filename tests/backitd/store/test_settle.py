@@ -77,7 +77,7 @@ def test_nodes_above_lost_data_are_read_but_not_relied_on(session: Session) -> N
         session.machine.domain,
         [chunk.id for chunk in tree.everything],
     )
-    assert [tree.everything[at] for at in lost] == missing
+    assert [tree.everything[at] for at in lost] == [tree.one], "the nodes can be read"
 
 
 def test_a_snapshot_with_a_hole_is_not_committed_as_if_it_had_none(session: Session) -> None:

@@ -36,6 +36,7 @@ CONTENTS = {
     "snapshot": "SELECT * FROM snapshot",
     "domain": "SELECT domain, account, chunks FROM domain",
     "holding": "SELECT * FROM holding",
+    "distrusted": "SELECT * FROM distrusted",
     "pack": "SELECT name, account, kind, size, doubt FROM pack",
     "chunk": (
         "SELECT d.domain, c.id, p.name, c.start, c.length, c.kind, c.state FROM chunk c"
@@ -45,7 +46,7 @@ CONTENTS = {
 
 
 def database_of(table: str) -> str:
-    return "index" if table in ("domain", "holding", "pack", "chunk") else "catalog"
+    return "index" if table in ("domain", "holding", "distrusted", "pack", "chunk") else "catalog"
 
 
 def rows(box: Box, table: str) -> list[tuple[object, ...]]:
