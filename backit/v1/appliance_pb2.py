@@ -26,7 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x62\x61\x63kit/v1/appliance.proto\x12\tbackit.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9e\x01\n\tAppliance\x12\x16\n\x0e\x63\x61_certificate\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x12\n\noldest_api\x18\x03 \x01(\r\x12\x12\n\nnewest_api\x18\x04 \x01(\r\x12\x16\n\x0eincarnation_id\x18\x05 \x01(\x0c\x12\x13\n\x0bopen_signup\x18\x06 \x01(\x08\x12\x13\n\x0breceipt_key\x18\x07 \x01(\x0c\"\x15\n\x13GetApplianceRequest\"\x12\n\x10GetStatusRequest\"\xdd\x01\n\x06Status\x12\x0f\n\x07version\x18\x01 \x01(\t\x12)\n\x06uptime\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nfree_bytes\x18\x03 \x01(\x04\x12\x12\n\ndisk_bytes\x18\x04 \x01(\x04\x12\x14\n\x0cstored_bytes\x18\x05 \x01(\x04\x12\x11\n\tsnapshots\x18\x06 \x01(\x04\x12\x0e\n\x06\x63hunks\x18\x07 \x01(\x04\x12\x36\n\x12last_snapshot_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"B\n\x13\x43reateInviteRequest\x12+\n\x08lifetime\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"G\n\x06Invite\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp2\x95\x01\n\x10\x41pplianceService\x12\x44\n\x0cGetAppliance\x12\x1e.backit.v1.GetApplianceRequest\x1a\x14.backit.v1.Appliance\x12;\n\tGetStatus\x12\x1b.backit.v1.GetStatusRequest\x1a\x11.backit.v1.Status2Q\n\x0c\x41\x64minService\x12\x41\n\x0c\x43reateInvite\x12\x1e.backit.v1.CreateInviteRequest\x1a\x11.backit.v1.Inviteb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x62\x61\x63kit/v1/appliance.proto\x12\tbackit.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9e\x01\n\tAppliance\x12\x16\n\x0e\x63\x61_certificate\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x12\n\noldest_api\x18\x03 \x01(\r\x12\x12\n\nnewest_api\x18\x04 \x01(\r\x12\x16\n\x0eincarnation_id\x18\x05 \x01(\x0c\x12\x13\n\x0bopen_signup\x18\x06 \x01(\x08\x12\x13\n\x0breceipt_key\x18\x07 \x01(\x0c\"\x15\n\x13GetApplianceRequest\"\x12\n\x10GetStatusRequest\"\xf2\x01\n\x06Status\x12\x0f\n\x07version\x18\x01 \x01(\t\x12)\n\x06uptime\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nfree_bytes\x18\x03 \x01(\x04\x12\x12\n\ndisk_bytes\x18\x04 \x01(\x04\x12\x14\n\x0cstored_bytes\x18\x05 \x01(\x04\x12\x11\n\tsnapshots\x18\x06 \x01(\x04\x12\x0e\n\x06\x63hunks\x18\x07 \x01(\x04\x12\x36\n\x12last_snapshot_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0bquota_bytes\x18\t \x01(\x04\"B\n\x13\x43reateInviteRequest\x12+\n\x08lifetime\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"G\n\x06Invite\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp2\x95\x01\n\x10\x41pplianceService\x12\x44\n\x0cGetAppliance\x12\x1e.backit.v1.GetApplianceRequest\x1a\x14.backit.v1.Appliance\x12;\n\tGetStatus\x12\x1b.backit.v1.GetStatusRequest\x1a\x11.backit.v1.Status2Q\n\x0c\x41\x64minService\x12\x41\n\x0c\x43reateInvite\x12\x1e.backit.v1.CreateInviteRequest\x1a\x11.backit.v1.Inviteb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,13 +40,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETSTATUSREQUEST']._serialized_start=289
   _globals['_GETSTATUSREQUEST']._serialized_end=307
   _globals['_STATUS']._serialized_start=310
-  _globals['_STATUS']._serialized_end=531
-  _globals['_CREATEINVITEREQUEST']._serialized_start=533
-  _globals['_CREATEINVITEREQUEST']._serialized_end=599
-  _globals['_INVITE']._serialized_start=601
-  _globals['_INVITE']._serialized_end=672
-  _globals['_APPLIANCESERVICE']._serialized_start=675
-  _globals['_APPLIANCESERVICE']._serialized_end=824
-  _globals['_ADMINSERVICE']._serialized_start=826
-  _globals['_ADMINSERVICE']._serialized_end=907
+  _globals['_STATUS']._serialized_end=552
+  _globals['_CREATEINVITEREQUEST']._serialized_start=554
+  _globals['_CREATEINVITEREQUEST']._serialized_end=620
+  _globals['_INVITE']._serialized_start=622
+  _globals['_INVITE']._serialized_end=693
+  _globals['_APPLIANCESERVICE']._serialized_start=696
+  _globals['_APPLIANCESERVICE']._serialized_end=845
+  _globals['_ADMINSERVICE']._serialized_start=847
+  _globals['_ADMINSERVICE']._serialized_end=928
 # @@protoc_insertion_point(module_scope)

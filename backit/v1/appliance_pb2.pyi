@@ -112,6 +112,7 @@ class Status(_message.Message):
     SNAPSHOTS_FIELD_NUMBER: _builtins.int
     CHUNKS_FIELD_NUMBER: _builtins.int
     LAST_SNAPSHOT_TIME_FIELD_NUMBER: _builtins.int
+    QUOTA_BYTES_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """Version of the daemon."""
     free_bytes: _builtins.int
@@ -124,6 +125,10 @@ class Status(_message.Message):
     """The caller's snapshots, trash left out."""
     chunks: _builtins.int
     """The caller's chunks."""
+    quota_bytes: _builtins.int
+    """Bytes that the caller's account may store; 0 if there is no quota. stored_bytes counts against it, and
+    so do uploads that are not done and snapshots in the trash.
+    """
     @_builtins.property
     def uptime(self) -> _duration_pb2.Duration:
         """How long it has been running."""
@@ -143,10 +148,11 @@ class Status(_message.Message):
         snapshots: _builtins.int = ...,
         chunks: _builtins.int = ...,
         last_snapshot_time: _timestamp_pb2.Timestamp | None = ...,
+        quota_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["last_snapshot_time", b"last_snapshot_time", "uptime", b"uptime"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunks", b"chunks", "disk_bytes", b"disk_bytes", "free_bytes", b"free_bytes", "last_snapshot_time", b"last_snapshot_time", "snapshots", b"snapshots", "stored_bytes", b"stored_bytes", "uptime", b"uptime", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunks", b"chunks", "disk_bytes", b"disk_bytes", "free_bytes", b"free_bytes", "last_snapshot_time", b"last_snapshot_time", "quota_bytes", b"quota_bytes", "snapshots", b"snapshots", "stored_bytes", b"stored_bytes", "uptime", b"uptime", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -80,6 +80,9 @@ MEANINGS: dict[type[errors.BackitError], Meaning] = {
         FAILED, "run the backup again: what was sent need not be sent again"
     ),
     errors.NoSpace: Meaning(FAILED, "make room on the appliance, then run it again: it goes on"),
+    errors.QuotaExceeded: Meaning(
+        FAILED, "ask the appliance's administrator for more room, then run it again: it goes on"
+    ),
     errors.Unavailable: Meaning(
         UNREACHABLE, "is the appliance on, and on this network? Then run it again: it goes on"
     ),

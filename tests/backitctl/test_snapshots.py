@@ -235,6 +235,7 @@ def test_numbers_add_up(saved: Person) -> None:
     assert (stats["snapshots"], stats["saved_files"], stats["devices"]) == (1, 4, 1)
     status = saved.ctl("--json", "status").json
     assert status["stored_bytes"] == stats["stored_bytes"] > 0
+    assert status["quota_bytes"] is None
     assert status["last_snapshot"]
 
 

@@ -30,6 +30,7 @@ def command(settings: Settings) -> None:
             "free_bytes": found.free_bytes,
             "disk_bytes": found.disk_bytes,
             "stored_bytes": found.stored_bytes,
+            "quota_bytes": found.quota_bytes or None,
             "snapshots": found.snapshots,
             "chunks": found.chunks,
             "last_snapshot": output.iso_time(last),
@@ -38,7 +39,7 @@ def command(settings: Settings) -> None:
             f"appliance      {address}, version {output.printable(found.version)}",
             f"running for    {_duration(found.uptime.seconds)}",
             f"free           {_room(found)}",
-            f"stored for you {output.shown_size(found.stored_bytes)} in {found.chunks} chunks",
+            f"stored for you {_stored(found)}",
             f"snapshots      {found.snapshots}",
             f"last snapshot  {output.shown_time(last)}",
         ],
@@ -47,6 +48,11 @@ def command(settings: Settings) -> None:
 
 def _room(found: appliance_pb2.Status) -> str:
     return f"{output.shown_size(found.free_bytes)} of {output.shown_size(found.disk_bytes)}"
+
+
+def _stored(found: appliance_pb2.Status) -> str:
+    quota = f", your quota is {output.shown_size(found.quota_bytes)}" if found.quota_bytes else ""
+    return f"{output.shown_size(found.stored_bytes)} in {found.chunks} chunks{quota}"
 
 
 def _duration(seconds: int) -> str:

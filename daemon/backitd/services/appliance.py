@@ -61,5 +61,6 @@ class ApplianceService(appliance_pb2_grpc.ApplianceServiceServicer):
             stored_bytes=usage.stored_bytes,
             snapshots=usage.snapshots,
             chunks=usage.chunks,
+            quota_bytes=usage.quota_bytes,
             last_snapshot_time=render.maybe_moment(usage.last_snapshot),
         )

@@ -37,6 +37,8 @@ class OpenPack:
         # Number of the first message with a record in it, and when that came (monotonic).
         self.first = message
         self.begun = now
+        # Bytes that count against the quota while it is on its way.
+        self.counted = 0
         self.ids: set[bytes] = set()
         # What its nodes use and it did not hold when they came.
         self.references: set[bytes] = set()
@@ -81,11 +83,16 @@ class Packing:
         self._open: dict[Kind, OpenPack] = {}
         # Ids in packs that are open, or filled and not accepted yet.
         self._pending: set[bytes] = set()
+        # Bytes counted against the quota, of packs that are not accepted yet.
+        self._counted = 0
         self._done = 0
         self._touched = parts.clock.monotonic()
 
     def add(self, message: int, records: Sequence[bytes]) -> list[Filled]:
-        """Take one message. Raises RecordInvalid, Unsupported, NoSpace or Internal."""
+        """Take one message.
+
+        Raises RecordInvalid, Unsupported, QuotaExceeded, NoSpace or Internal.
+        """
         headers = [(self._check(encoded), encoded) for encoded in records]
         new = self._without_known(headers)
         for kind in Kind:
@@ -114,12 +121,18 @@ class Packing:
         """The pack is accepted: the index knows its ids now. From any thread."""
         # One call into C, so no other thread sees half of it.
         self._pending.difference_update(pack.ids)
+        self._settle(pack.counted)
 
     def discard(self) -> None:
-        """Throw away what is open."""
+        """Throw away what is open, when nothing that was filled is on its way any more."""
         for pack in self._open.values():
             pack.writer.discard()
         self._open.clear()
+        self._settle(self._counted)
+
+    def _settle(self, size: int) -> None:
+        self._counted -= size
+        self._parts.quota.settle(self._lease.account, size)
 
     def _check(self, encoded: bytes) -> Header:
         """The record says of itself what this lease allows. Its own hash is checked as well."""
@@ -143,12 +156,16 @@ class Packing:
 
     def _append(self, kind: Kind, records: Sequence[tuple[Header, bytes]], message: int) -> None:
         now = self._clock.monotonic()
+        size = sum(len(encoded) for _header, encoded in records)
+        self._parts.quota.take(self._lease.account, size)
+        self._counted += size
         pack = self._open.get(kind)
         if pack is None:
             self._parts.space.require(self._settings.pack_bytes)
             salt = self._parts.random(SALT_BYTES)
             writer = PackWriter(self._parts.packs, self._lease.account, kind, salt)
             pack = self._open[kind] = OpenPack(writer, message, now)
+        pack.counted += size
         pack.append(records)
         self._pending.update(header.chunk.raw for header, _encoded in records)
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from backitd.store.journal import Journal
     from backitd.store.objects import Objects
     from backitd.store.packs import Packs
+    from backitd.store.quota import Quota
     from backitd.store.space import Space
     from backitd.store.values import Clock, Random, StoreSettings
 
@@ -25,6 +26,7 @@ class Parts:
     journal: Journal
     packs: Packs
     space: Space
+    quota: Quota
     catalog: Catalog
     index: ChunkIndex
     # Held by whoever changes accounts, leases or snapshots: check, object and row are one step.

@@ -21,6 +21,7 @@ from backitd.store.leases import Leases
 from backitd.store.objects import Objects
 from backitd.store.packs import Packs
 from backitd.store.parts import Parts
+from backitd.store.quota import Quota
 from backitd.store.settle import Settler
 from backitd.store.snapshots import Snapshots
 from backitd.store.space import Space
@@ -87,6 +88,7 @@ class Store:
             journal=journal,
             packs=packs,
             space=Space(disk, root),
+            quota=Quota(settings.quota_bytes, index.stored_bytes),
             catalog=found,
             index=index,
             changing=threading.Lock(),
@@ -324,6 +326,7 @@ class Store:
             last = catalog.last_received(db, account)
         return Usage(
             stored_bytes=self._parts.index.stored_bytes(account),
+            quota_bytes=self._parts.quota.limit,
             snapshots=count,
             chunks=self._parts.index.count_chunks(account),
             last_snapshot=last,

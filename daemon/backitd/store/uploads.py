@@ -170,9 +170,9 @@ class Upload:
         except BaseException as error:  # noqa: BLE001 - it is raised where somebody listens
             self._fail(error)
         finally:
+            self._sealer.finish()
             # After an error these are not whole, or not wanted; otherwise nothing is open any more.
             self._packing.discard()
-            self._sealer.finish()
             if self._sealer.error is not None:
                 self._fail(self._sealer.error)
             with self._changed:

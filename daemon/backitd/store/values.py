@@ -62,6 +62,8 @@ class StoreSettings:
     lease_age_seconds: float = 7.0 * DAY
     # After this much silence the same device may take the series over with a new lease.
     takeover_seconds: float = 60.0
+    # Bytes that an account may store; 0 is as much as there is room for.
+    quota_bytes: int = 0
     # How long a snapshot stays in the trash at least.
     trash_seconds: int = 30 * DAY
 
@@ -153,9 +155,12 @@ class Fetched:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What an account uses, and how the disk stands. `free_bytes` is less the reserve."""
+    """What an account uses, and how the disk stands. `free_bytes` is less the reserve; without a
+    quota `quota_bytes` is 0.
+    """
 
     stored_bytes: int
+    quota_bytes: int
     snapshots: int
     chunks: int
     last_snapshot: int | None

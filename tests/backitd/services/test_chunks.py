@@ -4,7 +4,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -13,8 +13,9 @@ import pytest
 
 from backit.format import record
 from backit.ids import ChunkId
+from backit.v1 import appliance_pb2, snapshots_pb2
 from backit.v1 import chunks_pb2 as pb
-from backit.v1 import snapshots_pb2
+from backitd.store import StoreSettings
 from tests.backitd import daemons
 from tests.backitd.clients import Client, code, detail, opened, reason
 from tests.backitd.daemons import WAIT, Box, wait_until
@@ -89,6 +90,27 @@ def test_the_largest_record_goes_through_and_back(scene: Scene) -> None:
         answer.record, chunk, scene.run.key, scene.machine.domain_keys
     )
     assert opened_record.plaintext == plaintext
+
+
+def test_a_quota_that_is_used_up_is_told_and_shown() -> None:
+    quota = 8000
+    config = replace(daemons.GENEROUS, store=StoreSettings(quota_bytes=quota))
+    with daemons.box(config) as box:
+        person, owner = box.person()
+        machine, device = box.machine(person, owner)
+        run = machine.run()
+        lease = device.lease(run).name
+        device.upload_records(lease, [run.data(b"1" * 4000)[1]])
+        error = refusal(lambda: device.upload_records(lease, [run.data(person.random(9000))[1]]))
+        assert (code(error), reason(error)) == (
+            grpc.StatusCode.RESOURCE_EXHAUSTED,
+            "QUOTA_EXCEEDED",
+        )
+        status = owner.appliance.GetStatus(
+            appliance_pb2.GetStatusRequest(), metadata=owner.metadata
+        )
+        assert status.quota_bytes == quota
+        assert 0 < status.stored_bytes < quota
 
 
 def test_nodes_may_come_together_in_one_message(scene: Scene) -> None:
