@@ -2,7 +2,7 @@
 
 What is wrong comes out as findings that name the thing and the paths that suffer; nothing is
 repaired. What has been opened here was really there and is what was saved; what was only asked for
-is the appliance's word.
+is the appliance's word (DESIGN.md section 5).
 """
 
 from __future__ import annotations
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 ASK_AT_ONCE = 8192
 OPEN_AT_ONCE = 1024
 PATHS_KEPT = 20
+# Data chunks of a domain that are opened in any case: where an appliance has lost one in 20 and
+# says that it has them all, this meets a lost one with 95 %.
+SAMPLED_MIN = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +83,10 @@ class Check:
         self.progress = Progress()
 
     def run(self, read_share: float = 0.0) -> Iterator[Finding]:
-        """Every finding; `read_share` (0 to 1) of the data chunks is fetched and opened as well."""
+        """Every finding.
+
+        `read_share` (0 to 1) of the data chunks is opened as well, at least SAMPLED_MIN.
+        """
         everything, broken = self._history.readable(trashed=True)
         for name, error in broken:
             yield Finding("snapshot", name, str(error))
@@ -211,7 +217,7 @@ def _sample(chunks: Sequence[ChunkId], share: float) -> Sequence[ChunkId]:
     """So many of them, picked so that nobody can know which."""
     if share >= 1:
         return chunks
-    count = -int(-len(chunks) * share // 1)
+    count = max(-int(-len(chunks) * share // 1), min(SAMPLED_MIN, len(chunks)))
     return secrets.SystemRandom().sample(chunks, count)
 
 

@@ -44,6 +44,8 @@ class Ledger:
     user: str
     owner_key: bytes
     owner_number: int
+    # All that the account has had, oldest first.
+    owners: tuple[bytes, ...]
     slots: dict[SlotId, Signed[pb.SlotBody]] = field(
         default_factory=dict[SlotId, Signed[pb.SlotBody]]
     )
@@ -111,6 +113,12 @@ class Ledger:
             marks[f"{kind.name.lower()}-{subject.hex()}"] = signed.number
         return marks
 
+    def check_signed(self, found: Statement) -> None:
+        """Raises Damaged unless an owner of the account has signed it."""
+        if found.account != self.account:
+            raise Damaged(f"{_name(found)}: belongs to another account")
+        _signer(found, self.owners)
+
     def accept(self, found: Statement) -> None:
         """Take a statement whose signature has been checked, if it is newer than what is here."""
         match found.body:
@@ -177,7 +185,7 @@ def verify(found: Sequence[Statement], pinned: bytes, account: AccountId | None 
     if account is not None and newest.account != account:
         raise Untrusted(f"the appliance speaks of account {newest.account}, not {account}")
     body = _account_body(newest)
-    ledger = Ledger(newest.account, body.user, body.owner_key, newest.number)
+    ledger = Ledger(newest.account, body.user, body.owner_key, newest.number, tuple(owners))
     # Revocations first: they say which certificates are final.
     for each in sorted(found, key=lambda one: one.kind is not StatementKind.REVOCATION):
         if each.account != ledger.account:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from backit.errors import Conflict, StatementOutdated
+from backit.errors import Damaged
 from backit.format import statement
 from backit.format.statement import Statement, StatementKind
 from backit.format.v1 import statement_pb2 as pb
@@ -15,9 +15,6 @@ if TYPE_CHECKING:
 
     from backit.client.account import Person
     from backit.ids import SnapshotId
-
-# The appliance does not say how many orders there have been about a snapshot; this many are tried.
-ORDERS_MAX = 1000
 
 
 def forget(person: Person, snapshot: SnapshotId, *, now: int) -> float | None:
@@ -49,14 +46,24 @@ def _order(
     *,
     forgotten: bool,
 ) -> snapshots_pb2.Snapshot:
-    """Find the number that the next order must have: the appliance refuses every other."""
+    """Sign the next order and send it. Raises StatementOutdated if another one came in between."""
+    number = _newest(person, snapshot) + 1
     body = pb.ForgetBody(snapshot_id=snapshot.raw, forgotten=forgotten, ordered=now)
-    for number in range(1, ORDERS_MAX):
-        order = statement.make(
-            StatementKind.FORGET, person.account, number, body, person.root.owner
-        )
-        try:
-            return send(order)
-        except StatementOutdated:
-            continue
-    raise Conflict(f"snapshot {snapshot}: more than {ORDERS_MAX} orders about it")
+    owner = person.root.owner
+    return send(statement.make(StatementKind.FORGET, person.account, number, body, owner))
+
+
+def _newest(person: Person, snapshot: SnapshotId) -> int:
+    """The number of the newest order about the snapshot that the appliance shows; 0 without one.
+
+    Raises Damaged for an order that no owner has signed: its number could be any.
+    """
+    request = snapshots_pb2.GetSnapshotRequest(name=snapshot.name)
+    shown = person.appliance.snapshots.GetSnapshot(request).order
+    if not shown:
+        return 0
+    found = statement.parse(shown)
+    if (found.kind, found.subject) != (StatementKind.FORGET, snapshot.raw):
+        raise Damaged(f"snapshot {snapshot}: the appliance shows another statement as its order")
+    person.ledger.check_signed(found)
+    return found.number

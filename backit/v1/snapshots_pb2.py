@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x62\x61\x63kit/v1/snapshots.proto\x12\tbackit.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"~\n\x05Lease\x12\x0c\n\x04name\x18\x01 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12!\n\x04head\x18\x03 \x01(\x0b\x32\x13.backit.v1.Snapshot\x12\x13\n\x0bother_heads\x18\x04 \x03(\x0c\"8\n\x12\x43reateLeaseRequest\x12\x11\n\tseries_id\x18\x01 \x01(\x0c\x12\x0f\n\x07session\x18\x02 \x01(\x0c\"!\n\x11RenewLeaseRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\"\n\x12\x44\x65leteLeaseRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x15\n\x13\x44\x65leteLeaseResponse\"K\n\x15\x43ommitSnapshotRequest\x12\r\n\x05lease\x18\x01 \x01(\t\x12\x0e\n\x06header\x18\x02 \x01(\x0c\x12\x13\n\x0bsealed_body\x18\x03 \x01(\x0c\"\xfc\x01\n\x08Snapshot\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06header\x18\x02 \x01(\x0c\x12\x13\n\x0bsealed_body\x18\x03 \x01(\x0c\x12\x0f\n\x07receipt\x18\x04 \x01(\x0c\x12\x0f\n\x07session\x18\x05 \x01(\x0c\x12(\n\x05state\x18\x06 \x01(\x0e\x32\x19.backit.v1.Snapshot.State\x12.\n\npurge_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"A\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0e\n\nSTATE_KEPT\x10\x01\x12\x11\n\rSTATE_TRASHED\x10\x02\"S\n\x14ListSnapshotsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x14\n\x0cshow_deleted\x18\x03 \x01(\x08\"X\n\x15ListSnapshotsResponse\x12&\n\tsnapshots\x18\x01 \x03(\x0b\x32\x13.backit.v1.Snapshot\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\"\n\x12GetSnapshotRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"&\n\x15\x44\x65leteSnapshotRequest\x12\r\n\x05order\x18\x01 \x01(\x0c\"(\n\x17UndeleteSnapshotRequest\x12\r\n\x05order\x18\x01 \x01(\x0c\x32\xd3\x04\n\x0fSnapshotService\x12>\n\x0b\x43reateLease\x12\x1d.backit.v1.CreateLeaseRequest\x1a\x10.backit.v1.Lease\x12<\n\nRenewLease\x12\x1c.backit.v1.RenewLeaseRequest\x1a\x10.backit.v1.Lease\x12L\n\x0b\x44\x65leteLease\x12\x1d.backit.v1.DeleteLeaseRequest\x1a\x1e.backit.v1.DeleteLeaseResponse\x12G\n\x0e\x43ommitSnapshot\x12 .backit.v1.CommitSnapshotRequest\x1a\x13.backit.v1.Snapshot\x12R\n\rListSnapshots\x12\x1f.backit.v1.ListSnapshotsRequest\x1a .backit.v1.ListSnapshotsResponse\x12\x41\n\x0bGetSnapshot\x12\x1d.backit.v1.GetSnapshotRequest\x1a\x13.backit.v1.Snapshot\x12G\n\x0e\x44\x65leteSnapshot\x12 .backit.v1.DeleteSnapshotRequest\x1a\x13.backit.v1.Snapshot\x12K\n\x10UndeleteSnapshot\x12\".backit.v1.UndeleteSnapshotRequest\x1a\x13.backit.v1.Snapshotb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x62\x61\x63kit/v1/snapshots.proto\x12\tbackit.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"~\n\x05Lease\x12\x0c\n\x04name\x18\x01 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12!\n\x04head\x18\x03 \x01(\x0b\x32\x13.backit.v1.Snapshot\x12\x13\n\x0bother_heads\x18\x04 \x03(\x0c\"8\n\x12\x43reateLeaseRequest\x12\x11\n\tseries_id\x18\x01 \x01(\x0c\x12\x0f\n\x07session\x18\x02 \x01(\x0c\"!\n\x11RenewLeaseRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\"\n\x12\x44\x65leteLeaseRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x15\n\x13\x44\x65leteLeaseResponse\"K\n\x15\x43ommitSnapshotRequest\x12\r\n\x05lease\x18\x01 \x01(\t\x12\x0e\n\x06header\x18\x02 \x01(\x0c\x12\x13\n\x0bsealed_body\x18\x03 \x01(\x0c\"\x8b\x02\n\x08Snapshot\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06header\x18\x02 \x01(\x0c\x12\x13\n\x0bsealed_body\x18\x03 \x01(\x0c\x12\x0f\n\x07receipt\x18\x04 \x01(\x0c\x12\x0f\n\x07session\x18\x05 \x01(\x0c\x12(\n\x05state\x18\x06 \x01(\x0e\x32\x19.backit.v1.Snapshot.State\x12.\n\npurge_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05order\x18\x08 \x01(\x0c\"A\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0e\n\nSTATE_KEPT\x10\x01\x12\x11\n\rSTATE_TRASHED\x10\x02\"S\n\x14ListSnapshotsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x14\n\x0cshow_deleted\x18\x03 \x01(\x08\"X\n\x15ListSnapshotsResponse\x12&\n\tsnapshots\x18\x01 \x03(\x0b\x32\x13.backit.v1.Snapshot\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\"\n\x12GetSnapshotRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"&\n\x15\x44\x65leteSnapshotRequest\x12\r\n\x05order\x18\x01 \x01(\x0c\"(\n\x17UndeleteSnapshotRequest\x12\r\n\x05order\x18\x01 \x01(\x0c\x32\xd3\x04\n\x0fSnapshotService\x12>\n\x0b\x43reateLease\x12\x1d.backit.v1.CreateLeaseRequest\x1a\x10.backit.v1.Lease\x12<\n\nRenewLease\x12\x1c.backit.v1.RenewLeaseRequest\x1a\x10.backit.v1.Lease\x12L\n\x0b\x44\x65leteLease\x12\x1d.backit.v1.DeleteLeaseRequest\x1a\x1e.backit.v1.DeleteLeaseResponse\x12G\n\x0e\x43ommitSnapshot\x12 .backit.v1.CommitSnapshotRequest\x1a\x13.backit.v1.Snapshot\x12R\n\rListSnapshots\x12\x1f.backit.v1.ListSnapshotsRequest\x1a .backit.v1.ListSnapshotsResponse\x12\x41\n\x0bGetSnapshot\x12\x1d.backit.v1.GetSnapshotRequest\x1a\x13.backit.v1.Snapshot\x12G\n\x0e\x44\x65leteSnapshot\x12 .backit.v1.DeleteSnapshotRequest\x1a\x13.backit.v1.Snapshot\x12K\n\x10UndeleteSnapshot\x12\".backit.v1.UndeleteSnapshotRequest\x1a\x13.backit.v1.Snapshotb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,19 +45,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_COMMITSNAPSHOTREQUEST']._serialized_start=353
   _globals['_COMMITSNAPSHOTREQUEST']._serialized_end=428
   _globals['_SNAPSHOT']._serialized_start=431
-  _globals['_SNAPSHOT']._serialized_end=683
-  _globals['_SNAPSHOT_STATE']._serialized_start=618
-  _globals['_SNAPSHOT_STATE']._serialized_end=683
-  _globals['_LISTSNAPSHOTSREQUEST']._serialized_start=685
-  _globals['_LISTSNAPSHOTSREQUEST']._serialized_end=768
-  _globals['_LISTSNAPSHOTSRESPONSE']._serialized_start=770
-  _globals['_LISTSNAPSHOTSRESPONSE']._serialized_end=858
-  _globals['_GETSNAPSHOTREQUEST']._serialized_start=860
-  _globals['_GETSNAPSHOTREQUEST']._serialized_end=894
-  _globals['_DELETESNAPSHOTREQUEST']._serialized_start=896
-  _globals['_DELETESNAPSHOTREQUEST']._serialized_end=934
-  _globals['_UNDELETESNAPSHOTREQUEST']._serialized_start=936
-  _globals['_UNDELETESNAPSHOTREQUEST']._serialized_end=976
-  _globals['_SNAPSHOTSERVICE']._serialized_start=979
-  _globals['_SNAPSHOTSERVICE']._serialized_end=1574
+  _globals['_SNAPSHOT']._serialized_end=698
+  _globals['_SNAPSHOT_STATE']._serialized_start=633
+  _globals['_SNAPSHOT_STATE']._serialized_end=698
+  _globals['_LISTSNAPSHOTSREQUEST']._serialized_start=700
+  _globals['_LISTSNAPSHOTSREQUEST']._serialized_end=783
+  _globals['_LISTSNAPSHOTSRESPONSE']._serialized_start=785
+  _globals['_LISTSNAPSHOTSRESPONSE']._serialized_end=873
+  _globals['_GETSNAPSHOTREQUEST']._serialized_start=875
+  _globals['_GETSNAPSHOTREQUEST']._serialized_end=909
+  _globals['_DELETESNAPSHOTREQUEST']._serialized_start=911
+  _globals['_DELETESNAPSHOTREQUEST']._serialized_end=949
+  _globals['_UNDELETESNAPSHOTREQUEST']._serialized_start=951
+  _globals['_UNDELETESNAPSHOTREQUEST']._serialized_end=991
+  _globals['_SNAPSHOTSERVICE']._serialized_start=994
+  _globals['_SNAPSHOTSERVICE']._serialized_end=1589
 # @@protoc_insertion_point(module_scope)

@@ -213,6 +213,7 @@ class Snapshot(_message.Message):
     SESSION_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     PURGE_TIME_FIELD_NUMBER: _builtins.int
+    ORDER_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """"snapshots/{snapshot}", where {snapshot} is 64 hexadecimal digits: BLAKE3 of the header statement."""
     header: _builtins.bytes
@@ -225,6 +226,10 @@ class Snapshot(_message.Message):
     """The encoded session statement: who opens the body needs it."""
     state: Global___Snapshot.State.ValueType
     """Whether it is in the trash."""
+    order: _builtins.bytes
+    """The newest forget statement about it, signed by the owner; empty if there has been none. The next order
+    is numbered one above it, or 1.
+    """
     @_builtins.property
     def purge_time(self) -> _timestamp_pb2.Timestamp:
         """In the trash: when it may go for good."""
@@ -239,10 +244,11 @@ class Snapshot(_message.Message):
         session: _builtins.bytes = ...,
         state: Global___Snapshot.State.ValueType = ...,
         purge_time: _timestamp_pb2.Timestamp | None = ...,
+        order: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["purge_time", b"purge_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["header", b"header", "name", b"name", "purge_time", b"purge_time", "receipt", b"receipt", "sealed_body", b"sealed_body", "session", b"session", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["header", b"header", "name", b"name", "order", b"order", "purge_time", b"purge_time", "receipt", b"receipt", "sealed_body", b"sealed_body", "session", b"session", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

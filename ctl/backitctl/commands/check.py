@@ -42,15 +42,15 @@ class Share(click.ParamType[float]):
     flag_value="100",
     default="0",
     metavar="[=PERCENT]",
-    help="Also fetch and open the content: all of it, or a random part.",
+    help="Also fetch and open the content: all of it, or a random part (else a small sample).",
 )
 @click.pass_obj
 def command(settings: Settings, read_data: float) -> int:
     """Prove that the backups are whole.
 
     Opens every snapshot and every folder in them, follows each series from its first snapshot to
-    its last, and asks the appliance whether all content is there. What is damaged is named, with
-    the paths that need it. Ends with 1 if anything is.
+    its last, and asks the appliance whether all content is there; a sample shows whether it says
+    the truth. What is damaged is named, with the paths that need it. Ends with 1 if anything is.
 
     Example: backitctl check --read-data=5%
     """

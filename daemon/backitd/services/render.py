@@ -89,6 +89,7 @@ def snapshot(row: SnapshotRow) -> snapshots_pb2.Snapshot:
         session=b"" if row.session is None else row.session.encoded,
         state=trashed if row.trashed else kept,
         purge_time=maybe_moment(row.purge_time),
+        order=b"" if row.order is None else row.order.encoded,
     )
 
 

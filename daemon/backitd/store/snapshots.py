@@ -162,12 +162,14 @@ class Snapshots:
                 except BackitError:
                     self._objects.remove_statements([order])
                     raise
-        return self._whole(row)
+        # One whose body is damaged can be forgotten, too.
+        return self.with_body(self.row_of(row))
 
     def row_of(self, row: SnapshotTable) -> SnapshotRow:
         """Without the sealed body."""
         with self._catalog.reading() as db:
             session = catalog.session(db, row.session)
+            order = catalog.newest_statement(db, StatementKind.FORGET, row.snapshot)
         purge = None if row.trashed is None else row.trashed + self._parts.settings.trash_seconds
         return SnapshotRow(
             snapshot=SnapshotId(row.snapshot),
@@ -179,6 +181,7 @@ class Snapshots:
             header=self.header_of(row),
             receipt=statements.parse(row.receipt),
             session=session,
+            order=order,
             trashed=row.trashed is not None,
             purge_time=purge,
         )

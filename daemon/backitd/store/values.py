@@ -107,6 +107,8 @@ class SnapshotRow:
     header: Statement
     receipt: Statement
     session: Statement | None
+    # The newest order about it.
+    order: Statement | None
     trashed: bool
     purge_time: int | None
     sealed_body: bytes = b""

@@ -256,6 +256,7 @@ def test_into_the_trash_and_out_again_by_the_owners_orders(scene: Scene) -> None
     trashed = scene.owner.snapshots.DeleteSnapshot(
         pb.DeleteSnapshotRequest(order=into.encoded), metadata=scene.owner.metadata
     )
+    assert (committed.order, trashed.order) == (b"", into.encoded)
     assert trashed.state == TRASHED
     assert trashed.purge_time.seconds >= scene.box.clock.now() + 30 * 86_400
     assert list(scene.snapshots().snapshots) == []
@@ -263,7 +264,9 @@ def test_into_the_trash_and_out_again_by_the_owners_orders(scene: Scene) -> None
     back = scene.owner.snapshots.UndeleteSnapshot(
         pb.UndeleteSnapshotRequest(order=out.encoded), metadata=scene.owner.metadata
     )
-    assert back.state == KEPT
+    assert (back.state, back.order) == (KEPT, out.encoded)
+    (listed,) = scene.snapshots().snapshots
+    assert listed.order == out.encoded
     assert len(scene.snapshots().snapshots) == 1
 
 

@@ -25,6 +25,7 @@ from backit.format import statement as statements
 from backit.format.statement import StatementKind
 from backit.format.v1 import statement_pb2 as pb
 from backit.ids import SnapshotId
+from tests.backitd.store.spoiling import flip
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -360,6 +361,17 @@ def test_orders_are_numbered_and_the_same_one_may_come_twice(session: Session) -
     for number in (1, 3):
         with pytest.raises(StatementOutdated):
             store.forget(owner.account, owner.order(row.snapshot.raw, number, forgotten=False))
+
+
+@pytest.mark.logs_warnings
+def test_a_snapshot_with_a_damaged_body_can_be_forgotten(session: Session) -> None:
+    owner = session.machine.owner
+    row = session.backup(b"one")
+    folder = session.box.state / "store/accounts" / owner.account.hex / "snapshots"
+    flip(folder / row.snapshot.hex / "body", 50)
+    order = owner.order(row.snapshot.raw, 1, forgotten=True)
+    forgotten = session.box.store.forget(owner.account, order)
+    assert (forgotten.trashed, forgotten.sealed_body) == (True, b"")
 
 
 def test_a_device_cannot_forget(session: Session) -> None:
