@@ -176,6 +176,23 @@ def test_changes_are_told(saved: Person, tree: Path) -> None:
     assert saved.ctl("diff", "latest", "latest").text == ""
 
 
+def test_equal_trees_of_two_machines_do_not_differ(
+    box: Box, saved: Person, person: MakePerson, user: str, tree: Path
+) -> None:
+    other = person("other")
+    other.ctl("pair", box.unix, "--trust-first-use")
+    other.ctl("login", user)
+    other.ctl("device", "enrol", "--label", "second")
+    other.ctl("backup", tree)
+    first, second = (each["id"] for each in saved.snapshots())
+    command = ("--json", "diff", "--content-only")
+    assert lines(saved.ctl(*command, first, second))[:-1] == []
+    (tree / "a.txt").write_text("a longer text")
+    other.ctl("backup", tree)
+    (change, _summary) = lines(saved.ctl(*command, first, "latest"))
+    assert (change["path"], change["change"]) == (f"{tree}/a.txt", "modified")
+
+
 def test_cat_writes_files_alone(archive: Archive) -> None:
     archive.ctl("cat", f"latest:{archive.tree}/inner", expect=2)
     archive.ctl("cat", f"latest:{archive.tree}/none", expect=1)

@@ -32,11 +32,15 @@ def command(settings: Settings, old: str, new: str, *, content_only: bool) -> No
     another owner, mode, time or attribute. With --json, one JSON line for each change and one at
     the end.
 
+    Snapshots of two machines share no hashes: there M is what has another size or time.
+
     Example: backitctl diff 3fa4 latest
     """
     counts: Counter[ChangeKind] = Counter()
     with opening.person(settings) as person, places.opened(person, old, new) as (a, b):
-        for each in changes(a.snapshot.root, b.snapshot.root, a.reader.load, b.reader.load):
+        one_domain = a.snapshot.domain == b.snapshot.domain
+        roots, loads = (a.snapshot.root, b.snapshot.root), (a.reader.load, b.reader.load)
+        for each in changes(*roots, *loads, one_domain=one_domain):
             if content_only and each.kind is ChangeKind.METADATA:
                 continue
             counts[each.kind] += 1
