@@ -11,8 +11,8 @@ are not mapped.
 from __future__ import annotations
 
 import contextlib
-import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 import grpc
 
 from backit.client import tls
+from backit.client.channel import open_channel
 from backit.client.profile import fingerprint_of
 from backit.client.status import error_of
 from backit.crypto import primitives
 from backit.errors import BackitError, LoginNeeded, Unavailable, Unsupported, Untrusted
-from backit.format.magic import KIB, MESSAGE_LIMIT, MIB
 from backit.ids import AccountId
 from backit.v1 import (
     accounts_pb2,
@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 API_VERSION = 1
 LOGIN_SCHEME = 1
 DEADLINE_SECONDS = 10.0
+# For what tidies up, all of it, when somebody wants to leave.
+LEAVE_SECONDS = 1.0
 # These wait for disks, or for a proof over many chunks.
 DEADLINES = {
     "CreateAccount": 30.0,
@@ -55,15 +57,6 @@ DEADLINES = {
     "FindLost": 60.0,
     "CommitSnapshot": 300.0,
 }
-# Calls that mean the same when they arrive twice.
-REPEATABLE = {
-    "AccountService": ("CreateAccount", "CreateChallenge", "GetAccount", "ListStatements"),
-    "ApplianceService": ("GetAppliance", "GetStatus"),
-    "ChunkService": ("FindMissing", "FindLost", "GetSessions"),
-    "DeviceService": ("GetEnrolment", "ListEnrolments", "ListDevices"),
-    "SnapshotService": ("RenewLease", "CommitSnapshot", "ListSnapshots", "GetSnapshot"),
-}
-PINNED_PEER = [("grpc.ssl_target_name_override", tls.SERVER_NAME)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,53 +78,6 @@ class _Details(NamedTuple):
     compression: Any
 
 
-def channel_options() -> list[tuple[str, Any]]:
-    """Big frames and reads (measured: twice the speed over TCP), keepalive, and repetition."""
-    policy = {
-        "maxAttempts": 4,
-        "initialBackoff": "0.2s",
-        "maxBackoff": "2s",
-        "backoffMultiplier": 2,
-        "retryableStatusCodes": ["UNAVAILABLE"],
-    }
-    names = [
-        {"service": f"backit.v1.{service}", "method": method}
-        for service, methods in REPEATABLE.items()
-        for method in methods
-    ]
-    return [
-        ("grpc.max_receive_message_length", MESSAGE_LIMIT + 64 * KIB),
-        ("grpc.max_send_message_length", MESSAGE_LIMIT + 64 * KIB),
-        ("grpc.http2.max_frame_size", 4 * MIB),
-        ("grpc.experimental.tcp_read_chunk_size", MIB),
-        ("grpc.keepalive_time_ms", 60_000),
-        ("grpc.keepalive_timeout_ms", 20_000),
-        ("grpc.keepalive_permit_without_calls", 1),
-        ("grpc.initial_reconnect_backoff_ms", 200),
-        ("grpc.max_reconnect_backoff_ms", 5_000),
-        # The box is on this network: a proxy would only see what it should not.
-        ("grpc.enable_http_proxy", 0),
-        (
-            "grpc.service_config",
-            json.dumps({"methodConfig": [{"name": names, "retryPolicy": policy}]}),
-        ),
-    ]
-
-
-def open_channel(address: Address, root_certificate: str) -> grpc.Channel:
-    """A channel that only whoever `root_certificate` (PEM) vouches for can end; plain on a unix
-    socket.
-    """
-    if address.is_local:
-        return grpc.insecure_channel(
-            address.target, options=[*channel_options(), ("grpc.default_authority", "localhost")]
-        )
-    credentials = grpc.ssl_channel_credentials(root_certificates=root_certificate.encode())
-    return grpc.secure_channel(
-        address.target, credentials, options=[*channel_options(), *PINNED_PEER]
-    )
-
-
 class Appliance:
     """A connection to the appliance that a profile pins. A context manager; safe to share between
     threads.
@@ -146,7 +92,12 @@ class Appliance:
         self._pinned = fingerprint_of(ca_certificate)
         self._credential: Credential | None = None
         self._login_lock = threading.Lock()
-        self._bare = open_channel(address, ca_certificate)
+        self._ca_certificate = ca_certificate
+        self._leave_by: float | None = None
+        self._open()
+
+    def _open(self) -> None:
+        self._bare = open_channel(self.address, self._ca_certificate)
         channel = grpc.intercept_channel(self._bare, _Border(self))
         self.accounts = accounts_pb2_grpc.AccountServiceStub(channel)
         self.appliance = appliance_pb2_grpc.ApplianceServiceStub(channel)
@@ -241,6 +192,22 @@ class Appliance:
                 self.login(self._credential)
             return True
 
+    def hurry(self) -> None:
+        """Somebody wants to leave: end every call under way, and soon those that follow.
+
+        From any thread. Ended calls raise Unavailable.
+        """
+        self._leave_by = time.monotonic() + LEAVE_SECONDS
+        before = self._bare
+        self._open()
+        before.close()
+
+    def seconds_left(self, usual: float | None) -> float | None:
+        """How long a call may take: as usual, or what is left once somebody wants to leave."""
+        if self._leave_by is None:
+            return usual
+        return max(self._leave_by - time.monotonic(), 0.0)
+
     def close(self) -> None:
         self._bare.close()
 
@@ -289,34 +256,43 @@ class _Border(
     ) -> Any:
         method = _method(client_call_details)
         timeout = client_call_details.timeout or DEADLINES.get(method, DEADLINE_SECONDS)
+        call = self._caller(continuation, client_call_details, request, timeout)
 
-        def call(token: str) -> Any:
-            outcome = continuation(_with(client_call_details, method, token, timeout), request)
+        def answer(token: str) -> Any:
+            outcome = call(token)
             if isinstance(outcome, grpc.RpcError):
                 raise error_of(outcome, method)
             return outcome
 
-        return self._logged_in(method, call)
+        return self._logged_in(method, answer)
 
     def intercept_unary_stream(
         self, continuation: Any, client_call_details: Any, request: Any
     ) -> Any:
-        method = _method(client_call_details)
-
-        def call(token: str) -> Any:
-            return continuation(_with(client_call_details, method, token, None), request)
-
-        return _Answers(method, call, self._appliance)
+        call = self._caller(continuation, client_call_details, request, None)
+        return _Answers(_method(client_call_details), call, self._appliance)
 
     def intercept_stream_stream(
         self, continuation: Any, client_call_details: Any, request_iterator: Any
     ) -> Any:
+        call = self._caller(continuation, client_call_details, request_iterator, None)
         method = _method(client_call_details)
+        return _Answers(method, call, self._appliance, repeatable=False)
+
+    def _caller(
+        self, continuation: Any, details: Any, request: Any, timeout: float | None
+    ) -> Callable[[str], Any]:
+        """Makes the call, given a token."""
+        method = _method(details)
 
         def call(token: str) -> Any:
-            return continuation(_with(client_call_details, method, token, None), request_iterator)
+            seconds = self._appliance.seconds_left(timeout)
+            try:
+                return continuation(_with(details, method, token, seconds), request)
+            except ValueError:  # so gRPC says that the channel is closed
+                raise Unavailable(f"{method}: the connection was closed") from None
 
-        return _Answers(method, call, self._appliance, repeatable=False)
+        return call
 
     def _logged_in(self, method: str, call: Callable[[str], Any]) -> Any:
         token = self._appliance.token

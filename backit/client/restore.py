@@ -26,7 +26,7 @@ from backit.client.place import Placer, Scene
 from backit.client.site import Site, Target
 from backit.client.write import FULL
 from backit.engine.walk import lookup, walk
-from backit.errors import Damaged, NoSpace, NotFound
+from backit.errors import Damaged, NoSpace, NotFound, Unavailable
 from backit.format.v1 import tree_pb2 as pb
 
 if TYPE_CHECKING:
@@ -82,6 +82,14 @@ class Restore:
         target cannot be opened or written at all, and what the source and the loader raise. Files
         that were not finished are not there then.
         """
+        try:
+            return self._run()
+        except Unavailable:
+            if self._stop.is_set():  # whoever set it may have ended the connection as well
+                raise KeyboardInterrupt from None
+            raise
+
+    def _run(self) -> RestoreResult:
         top = self._find()
         is_folder = top is not None and top.entry.type == pb.FILE_TYPE_DIRECTORY
         options = self._options

@@ -14,6 +14,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from backitctl import exits, process
+from backitctl.interrupts import INTERRUPTS
 from backitctl.options import Group, common_options
 
 # Name -> first line of its help, as it stands in commands/NAME.py.
@@ -112,6 +113,7 @@ def tree() -> None:
 def main() -> None:
     """Run one command and end with its exit code."""
     process.harden()
+    INTERRUPTS.listen()
     sys.exit(exits.run(tree))
 
 

@@ -18,6 +18,7 @@ from backit.client.profile import Profile
 from backit.client.remote import Appliance
 from backit.errors import NotFound
 from backitctl import clock, prompts
+from backitctl.interrupts import INTERRUPTS
 from backitctl.missing import NoAccount, NotEnrolled, NotPaired
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from backit.client.account import Person
     from backit.client.ledger import Ledger
+    from backit.client.remote import Credential
     from backitctl.options import Settings
 
 
@@ -45,12 +47,24 @@ def account_profile(settings: Settings) -> Profile:
 
 
 @contextmanager
+def connected(
+    profile: Profile, key: Credential | None = None, *, token: str = ""
+) -> Generator[Appliance]:
+    """As Appliance.connect; an interrupt does not wait for what hangs."""
+    with (
+        Appliance.connect(profile, key, token=token) as appliance,
+        INTERRUPTS.hurrying(appliance),
+    ):
+        yield appliance
+
+
+@contextmanager
 def person(settings: Settings) -> Generator[Person]:
     """The person's open account, for a command."""
     profile = account_profile(settings)
     kept = KeptLogin.load(settings.home, profile.name, clock.now())
     if kept is not None:
-        with Appliance.connect(profile, kept.credential, token=kept.token) as appliance:
+        with connected(profile, kept.credential, token=kept.token) as appliance:
             opened = account.reopen(appliance, kept.credential, kept.slot, kept.root)
             adopt(settings, profile, opened.ledger)
             yield opened
@@ -58,7 +72,7 @@ def person(settings: Settings) -> Generator[Person]:
             if (appliance.token, opened.root) != (kept.token, kept.root):
                 KeptLogin.of(opened, clock.now()).save(settings.home, profile.name)
         return
-    with Appliance.connect(profile) as appliance:
+    with connected(profile) as appliance:
         key_file = KeyFile.load(settings.home, profile.name)
         if key_file is not None:
             opened = account.open_with(appliance, key_file.credential, key_file.keys)
@@ -77,7 +91,7 @@ def person_with_password(settings: Settings) -> Generator[tuple[Person, str]]:
     enough.
     """
     profile = account_profile(settings)
-    with Appliance.connect(profile) as appliance:
+    with connected(profile) as appliance:
         password = prompts.password(f"Password of {profile.user}: ")
         opened = account.open_with_password(appliance, profile.user, password)
         adopt(settings, profile, opened.ledger)
@@ -94,7 +108,7 @@ def device(settings: Settings) -> Generator[tuple[Appliance, DeviceKeys, Ledger]
     """This machine as a device: nobody is asked anything."""
     profile = account_profile(settings)
     keys = _device_keys(settings, profile)
-    with Appliance.connect(profile, keys.credential) as appliance:
+    with connected(profile, keys.credential) as appliance:
         keys, book = devices.follow_owner(appliance, keys)
         adopt(settings, profile, book, is_person=False)
         try:
@@ -109,7 +123,7 @@ def anyone(settings: Settings) -> Generator[tuple[Appliance, Ledger]]:
     profile = account_profile(settings)
     if settings.home.device(profile.name).exists():
         keys = _device_keys(settings, profile)
-        with Appliance.connect(profile, keys.credential) as appliance:
+        with connected(profile, keys.credential) as appliance:
             _keys, book = devices.follow_owner(appliance, keys)
             try:
                 yield appliance, book

@@ -9,11 +9,6 @@ from __future__ import annotations
 import ctypes
 import os
 import resource
-import signal
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from types import FrameType
 
 PR_SET_DUMPABLE = 4
 M_TRIM_THRESHOLD = -1
@@ -22,15 +17,12 @@ MIB = 1024 * 1024
 
 
 def harden() -> None:
-    """No core dumps, no debugger of the same user, files for the owner alone; SIGTERM ends like
-    Ctrl-C.
-    """
+    """No core dumps, no debugger of the same user, files for the owner alone."""
     os.umask(0o077)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     prctl = getattr(ctypes.CDLL(None), "prctl", None)
     if prctl is not None:  # Linux; elsewhere there is nothing to ask
         prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
-    signal.signal(signal.SIGTERM, _interrupt)
     # gRPC writes of handshakes that fail; people get our own words for that.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
@@ -44,7 +36,3 @@ def tune_memory() -> None:
     if mallopt is not None:  # glibc; other libraries have their own ways
         mallopt(M_MMAP_THRESHOLD, 32 * MIB)
         mallopt(M_TRIM_THRESHOLD, 64 * MIB)
-
-
-def _interrupt(_signal: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt

@@ -7,8 +7,9 @@ from pathlib import Path
 import click
 import grpc
 
+from backit.client.channel import open_channel
 from backit.client.profile import Address
-from backit.client.remote import DEADLINE_SECONDS, open_channel
+from backit.client.remote import DEADLINE_SECONDS
 from backit.client.status import error_of
 from backit.v1 import appliance_pb2, appliance_pb2_grpc
 from backitctl import output

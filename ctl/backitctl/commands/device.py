@@ -14,7 +14,6 @@ from backit.client import device as keys_of_device
 from backit.client import devices
 from backit.client.device import DeviceKeys
 from backit.client.home import remove_private
-from backit.client.remote import Appliance
 from backit.crypto import primitives
 from backit.errors import AlreadyExists, EnrolmentNotFound, Invalid, NotFound, Untrusted
 from backit.format.v1 import statement_pb2 as pb
@@ -24,6 +23,7 @@ from backitctl.options import Group, Settings
 
 if TYPE_CHECKING:
     from backit.client.profile import Profile
+    from backit.client.remote import Appliance
 
 POLL_SECONDS = 2.0
 
@@ -120,7 +120,7 @@ def _ask(
     profile = opening.profile_of(settings)
     if settings.home.device(profile.name).exists():
         raise AlreadyExists(f"this machine is device {profile.label!r} already")
-    with Appliance.connect(profile) as appliance:
+    with opening.connected(profile) as appliance:
         wish = _wish(settings, appliance, user, label)
         settings.output.event({"event": "waiting", "code": wish.code, "label": wish.label})
         settings.output.line(f"code  {wish.code}")

@@ -6,7 +6,6 @@ import click
 
 from backit.client import account
 from backit.client.login import LIFETIME_SECONDS, KeptLogin
-from backit.client.remote import Appliance
 from backit.errors import AlreadyExists
 from backitctl import clock, opening, output, prompts
 from backitctl.options import Command, Settings
@@ -29,7 +28,7 @@ def command(settings: Settings, user: str) -> None:
             f"profile {profile.name!r} is {profile.user}'s; "
             "another --profile can be somebody else's"
         )
-    with Appliance.connect(profile) as appliance:
+    with opening.connected(profile) as appliance:
         password = prompts.password(f"Password of {user}: ")
         person = account.open_with_password(appliance, user, password)
         opening.adopt(settings, profile, person.ledger)

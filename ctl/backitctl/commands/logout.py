@@ -5,7 +5,6 @@ from __future__ import annotations
 import click
 
 from backit.client import login
-from backit.client.remote import Appliance
 from backit.errors import BackitError
 from backitctl import clock, opening
 from backitctl.options import Command, Settings
@@ -25,7 +24,7 @@ def command(settings: Settings) -> None:
     login.forget(settings.home, profile.name)
     if kept is not None and kept.token:
         try:
-            with Appliance.connect(profile, token=kept.token) as appliance:
+            with opening.connected(profile, token=kept.token) as appliance:
                 appliance.logout()
         except BackitError as error:
             # The key is gone from here, which is what counts; the token ends by itself.

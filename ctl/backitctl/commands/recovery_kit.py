@@ -8,7 +8,6 @@ import click
 
 from backit.client import account, kit
 from backit.client.home import write_private
-from backit.client.remote import Appliance
 from backit.errors import AlreadyExists
 from backitctl import clock, opening, prompts
 from backitctl.options import Command, Settings
@@ -70,7 +69,7 @@ def _make(settings: Settings, *, replaces: bool, file: Path | None) -> None:
 
 def _use(settings: Settings) -> None:
     profile = opening.profile_of(settings)
-    with Appliance.connect(profile) as appliance:
+    with opening.connected(profile) as appliance:
         secret = kit.parse(prompts.recovery_words(kit.is_complete))
         person = account.open_with_kit(appliance, secret)
         profile = opening.adopt(settings, profile, person.ledger)

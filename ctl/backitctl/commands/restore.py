@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import signal
 import threading
 from collections import Counter
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,12 +14,13 @@ from backit.client.outcome import RestoreOptions
 from backit.client.restore import Restore
 from backit.engine.plan import Action, Overwrite
 from backitctl import exits, opening, output, places, process
+from backitctl.interrupts import INTERRUPTS
 from backitctl.options import Command, Settings
 from backitctl.places import Place
 from backitctl.progress import ProgressView, Standing
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Sequence
 
     from backit.client.outcome import Note, RestoreResult
     from backitctl.output import Output
@@ -92,7 +91,7 @@ def command(  # noqa: PLR0913 - one for each option
     with (
         opening.person(settings) as person,
         places.opened(person, where.snapshot) as (found,),
-        _stoppable() as stop,
+        INTERRUPTS.deferred() as stop,
     ):
         restore = Restore(
             found.snapshot.root,
@@ -144,21 +143,6 @@ class Tale:
         document = {"entries": entries, "written_bytes": written, "problems": problems}
         line = f"{entries} entries, {output.shown_size(written)} written"
         return Standing(document, f"{line}  {output.shown_path(path)}")
-
-
-@contextmanager
-def _stoppable() -> Generator[threading.Event]:
-    """An event that Ctrl-C sets: files that are being written are finished or taken away."""
-    stop = threading.Event()
-    before = {
-        number: signal.signal(number, lambda _signal, _frame: stop.set())
-        for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _report(out: Output, result: RestoreResult) -> None:

@@ -9,7 +9,6 @@ from dataclasses import replace
 import click
 
 from backit.client import account, devices
-from backit.client.remote import Appliance
 from backit.errors import AlreadyExists
 from backitctl import clock, opening, prompts
 from backitctl.options import Command, Settings
@@ -36,7 +35,7 @@ def command(settings: Settings, user: str, invite: str, label: str | None) -> No
         )
     user = unicodedata.normalize("NFC", user).strip()
     name = devices.checked_label(label or socket.gethostname())
-    with Appliance.connect(profile) as appliance:
+    with opening.connected(profile) as appliance:
         password = prompts.new_password(f"New password for {user}: ", first=True)
         person = account.sign_up(appliance, user, password, invite=invite, now=clock.now())
         # From here on there is an account: what fails below can be done again after `login`.
