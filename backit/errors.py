@@ -28,8 +28,9 @@
     │   ├── SeriesBusy
     │   ├── HeadMoved
     │   └── ReferencesMissing       carries the ids to send again
-    ├── NoSpace                 the disk or the quota is full
+    ├── NoSpace                 the appliance's disk or the quota is full
     │   └── QuotaExceeded
+    ├── TargetFull              what a restore fills takes no more
     ├── Unavailable             the appliance is out of reach, or stopped answering
     └── Internal                the other side failed; its log says why
 
@@ -230,6 +231,12 @@ class QuotaExceeded(NoSpace):
     """The account's quota is used up."""
 
     reason = "QUOTA_EXCEEDED"
+
+
+class TargetFull(BackitError):
+    """The file system that a restore writes to, or somebody's quota there, is full."""
+
+    reason = "TARGET_FULL"
 
 
 class Unavailable(BackitError):

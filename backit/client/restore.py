@@ -26,7 +26,7 @@ from backit.client.place import Placer, Scene
 from backit.client.site import Site, Target
 from backit.client.write import FULL
 from backit.engine.walk import lookup, walk
-from backit.errors import Damaged, NoSpace, NotFound, Unavailable
+from backit.errors import Damaged, NotFound, TargetFull, Unavailable
 from backit.format.v1 import tree_pb2 as pb
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class Restore:
     def run(self) -> RestoreResult:
         """Do it. What befalls single files is in the result.
 
-        Raises NotFound if the snapshot has no such path, NoSpace if the target is full, Conflict if
+        Raises NotFound if the snapshot has no such path, TargetFull, Conflict if
         another restore is at work there, KeyboardInterrupt once `stop` is set, OSError if the
         target cannot be opened or written at all, and what the source and the loader raise. Files
         that were not finished are not there then.
@@ -119,7 +119,7 @@ class Restore:
             self._restore(scene, target, top)
         except OSError as error:
             if error.errno in FULL:
-                raise NoSpace(f"restore to {self._target}: {reason(error)}") from error
+                raise TargetFull(f"restore to {self._target}: {reason(error)}") from error
             raise
         finally:
             crew.dismiss()

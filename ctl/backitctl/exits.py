@@ -79,9 +79,14 @@ MEANINGS: dict[type[errors.BackitError], Meaning] = {
     errors.ReferencesMissing: Meaning(
         FAILED, "run the backup again: what was sent need not be sent again"
     ),
-    errors.NoSpace: Meaning(FAILED, "make room on the appliance, then run it again: it goes on"),
+    errors.NoSpace: Meaning(
+        FAILED, "the appliance's disk is full: make room there, then run it again: it goes on"
+    ),
     errors.QuotaExceeded: Meaning(
-        FAILED, "ask the appliance's administrator for more room, then run it again: it goes on"
+        FAILED, "the appliance's administrator can raise the quota; then run it again: it goes on"
+    ),
+    errors.TargetFull: Meaning(
+        FAILED, "make room where the files go, on this machine, then run it again: it goes on"
     ),
     errors.Unavailable: Meaning(
         UNREACHABLE, "is the appliance on, and on this network? Then run it again: it goes on"

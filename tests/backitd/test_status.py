@@ -17,6 +17,7 @@ NOT_FOR_CALLERS = {
     errors.Untrusted,
     errors.NotFound,
     errors.Conflict,
+    errors.TargetFull,
     errors.Internal,
 }
 ALL = {

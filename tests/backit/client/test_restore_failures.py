@@ -14,7 +14,7 @@ from backit.client.outcome import NOTES_MAX, RestoreOptions, Silent
 from backit.client.restore import Restore
 from backit.client.write import is_temporary
 from backit.engine.plan import Action
-from backit.errors import BackitError, Damaged, NoSpace, NotFound, Unavailable
+from backit.errors import BackitError, Damaged, NotFound, TargetFull, Unavailable
 from backit.format.node import encode_time
 from backit.ids import ChunkId
 from tests.backit.client.shelf import (
@@ -277,7 +277,7 @@ def test_a_full_target_ends_the_run_with_whole_files_only(
     saver = Saver(bundle=100_000, cut=250_000)
     root = saver.save(items)
     target = small / "target"
-    with pytest.raises(NoSpace, match=r"restore to .*/small/target: no space left on device"):
+    with pytest.raises(TargetFull, match=r"restore to .*/small/target: no space left on device"):
         restore(root, saver.shelf, target)
     assert restoring_threads() == []
     found = contents(target)
@@ -293,7 +293,7 @@ def test_a_full_target_that_runs_out_of_inodes_is_full_too(small: Path) -> None:
     subprocess.run(["mount", "-o", "remount,nr_inodes=30", small], check=True)
     saver = Saver()
     root = saver.save(forest(100, 10))
-    with pytest.raises(NoSpace, match="no space left"):
+    with pytest.raises(TargetFull, match="no space left"):
         restore(root, saver.shelf, small / "target")
 
 
