@@ -16,6 +16,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
+from backit.client import surprise
 from backit.client.arena import Arena
 from backit.client.cache import (
     Box,
@@ -35,7 +36,7 @@ from backit.client.problems import Problems
 from backit.client.scan import Scanner
 from backit.crypto.keys import DomainKeys
 from backit.engine.wear import Wear
-from backit.errors import BackitError, Unavailable
+from backit.errors import BackitError, Internal, Unavailable
 from backit.ids import ChunkId, SnapshotId
 
 if TYPE_CHECKING:
@@ -132,10 +133,18 @@ def main() -> int:
     except (Unavailable, EOFError, BrokenPipeError):
         return 1  # the other side is gone, and knows why
     except (BackitError, OSError) as error:
-        payload = pickle.dumps(error)
-        write_all(up, pack_frame(Frame(Up.FAILED, 0, len(payload), 0), payload))
-        return 1
+        return _failed(up, error)
+    except Exception as error:  # noqa: BLE001 - told by the other process, without a traceback
+        if surprise.is_wanted():
+            sys.stderr.write(surprise.explained(error))
+        return _failed(up, Internal(f"reading what is to be saved: {surprise.told(error)}"))
     return 0
+
+
+def _failed(up: int, error: Exception) -> int:
+    payload = pickle.dumps(error)
+    write_all(up, pack_frame(Frame(Up.FAILED, 0, len(payload), 0), payload))
+    return 1
 
 
 if __name__ == "__main__":

@@ -101,7 +101,7 @@ def tree() -> None:
 
     BACKIT_HOME names a folder for everything this program keeps. BACKIT_PASSWORD_FILE or
     BACKIT_PASSWORD_COMMAND answers when the password is asked for, BACKIT_NEW_PASSWORD_FILE or
-    BACKIT_NEW_PASSWORD_COMMAND when a new one is.
+    BACKIT_NEW_PASSWORD_COMMAND when a new one is. BACKIT_DEBUG=1 is the same as --debug.
 
     Exit codes: 0 done, 1 failed, 2 wrong usage, 3 done but some files were not saved or restored
     whole, 4 refused, 5 appliance out of reach, 130 interrupted.

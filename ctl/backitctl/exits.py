@@ -8,20 +8,26 @@ The core says what went wrong; advice is given here and nowhere else.
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
 
 from backit import errors
+from backit.client import surprise
 from backitctl import missing
 from backitctl.options import Settings
 
 if TYPE_CHECKING:
     from backitctl.output import Output
 
+REPORT = (
+    "this is a fault of the program: please report it, with what the same command says with --debug"
+)
 DONE, FAILED, USAGE, PARTLY, REFUSED, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
 
 
@@ -102,6 +108,7 @@ def meaning_of(error: errors.BackitError) -> Meaning:
 def run(tree: click.Group) -> int:
     """Run the command line and say what went wrong. Returns the exit code."""
     settings = Settings()
+    _quieten(settings.output)
     try:
         # A command may return its code; click returns the code of its own early ends.
         code = tree.main(prog_name="backitctl", standalone_mode=False, obj=settings)
@@ -114,7 +121,38 @@ def run(tree: click.Group) -> int:
         return FAILED
     except (errors.BackitError, click.ClickException, OSError) as error:
         return _explain(settings.output, error)
+    except Exception as error:  # noqa: BLE001 - whatever it is, nobody gets a traceback unasked
+        _tell(settings.output, error)
+        what = f"{settings.doing}: {surprise.told(error)}"
+        settings.output.failed(errors.Internal.reason, what, REPORT)
+        return FAILED
     return code if isinstance(code, int) else DONE
+
+
+def _quieten(output: Output) -> None:
+    """What happens behind our back is told like anything else, or not at all.
+
+    Libraries log what ends their threads; the call that this breaks fails by itself.
+    """
+
+    def in_thread(what: threading.ExceptHookArgs) -> None:
+        if what.exc_value is not None:
+            _tell(output, what.exc_value)
+            output.warning(f"in the background: {surprise.told(what.exc_value)}")
+
+    def unraisable(what: sys.UnraisableHookArgs) -> None:
+        if what.exc_value is not None:
+            _tell(output, what.exc_value)
+
+    threading.excepthook = in_thread
+    sys.unraisablehook = unraisable
+    if not surprise.is_wanted():
+        logging.getLogger().addHandler(logging.NullHandler())
+
+
+def _tell(output: Output, error: BaseException) -> None:
+    if surprise.is_wanted():
+        output.traceback(surprise.explained(error))
 
 
 def _explain(output: Output, error: Exception) -> int:

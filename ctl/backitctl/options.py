@@ -1,6 +1,6 @@
 """What every command knows: which profile, and whether a program reads the answer.
 
-`--profile` and `--json` may stand before or behind the command's name.
+`--profile`, `--json` and `--debug` may stand before or behind the command's name.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from backit.client import surprise
 from backitctl.output import Output
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ class Settings:
 
     profile: str = DEFAULT_PROFILE
     output: Output = field(default_factory=Output)
+    # The command that runs, in the words that call it.
+    doing: str = "backitctl"
 
     @property
     def home(self) -> Home:
@@ -35,7 +38,7 @@ class Settings:
 
 
 def common_options() -> list[click.Parameter]:
-    """--profile and --json, for a group or a command."""
+    """Those that every command has, for a group or a command."""
     return [
         click.Option(
             ["--profile"],
@@ -53,6 +56,14 @@ def common_options() -> list[click.Parameter]:
             is_eager=True,
             callback=_set_json,
         ),
+        click.Option(
+            ["--debug"],
+            is_flag=True,
+            help="Show where in the program an unexpected error happened, for a report.",
+            expose_value=False,
+            is_eager=True,
+            callback=_set_debug,
+        ),
     ]
 
 
@@ -63,6 +74,10 @@ class Command(click.Command):
         super().__init__(*arguments, **keywords)
         self.params = [*self.params, *common_options()]
         self.short_help = first_line(self.help)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        settings_of(ctx).doing = ctx.command_path
+        return super().invoke(ctx)
 
 
 class Group(click.Group):
@@ -93,3 +108,8 @@ def _set_profile(ctx: click.Context, _option: click.Parameter, value: str | None
 def _set_json(ctx: click.Context, _option: click.Parameter, value: bool) -> None:  # noqa: FBT001 - click's signature
     if value:
         settings_of(ctx).output.as_json = True
+
+
+def _set_debug(_ctx: click.Context, _option: click.Parameter, value: bool) -> None:  # noqa: FBT001 - click's signature
+    if value:
+        os.environ[surprise.DEBUG] = "1"  # for the processes that we start, too

@@ -79,6 +79,10 @@ class Output:
         if hint:
             print(f"hint: {hint}", file=sys.stderr)
 
+    def traceback(self, text: str) -> None:
+        """For somebody who asked to see where the program failed."""
+        print(text, file=sys.stderr)
+
 
 def _write(text: str) -> None:
     """Names on disk need not be text: their bytes go out as they came."""

@@ -242,6 +242,57 @@ def test_an_interrupted_program_ends_with_130(
     assert json.loads(said)["error"]["reason"] == "INTERRUPTED"
 
 
+SURPRISE = """
+import threading
+from backitctl import __main__, opening
+def stumble(settings):
+    password = "hunter2"
+    raise KeyError(password)
+def account_profile(settings):
+    thread = threading.Thread(target=stumble, args=(settings,))
+    thread.start()
+    thread.join()
+    stumble(settings)
+opening.account_profile = account_profile
+__main__.main()
+"""
+
+
+def surprised(
+    person: Person, *arguments: str, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """A command that meets what nobody expected, in its own thread and in another."""
+    return subprocess.run(
+        [str(programs.BIN / "python"), "-c", SURPRISE, *arguments],
+        env={**person.variables, **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_an_unexpected_error_is_one_line_without_values(person: MakePerson) -> None:
+    answer = surprised(person(), "device", "list")
+    assert (answer.returncode, answer.stdout) == (1, "")
+    warning, line, hint = answer.stderr.splitlines()
+    assert warning == "warning: in the background: unexpected KeyError at __main__:6"
+    assert line == "backitctl: backitctl device list: unexpected KeyError at __main__:6"
+    assert "report" in hint
+    assert "--debug" in hint
+    found = json.loads(surprised(person(), "--json", "device", "list").stderr.splitlines()[-1])
+    assert found["error"]["reason"] == "INTERNAL"
+
+
+@pytest.mark.parametrize("way", ["option", "variable"])
+def test_a_traceback_is_shown_to_whoever_asks(person: MakePerson, way: str) -> None:
+    if way == "option":
+        answer = surprised(person(), "device", "list", "--debug")
+    else:
+        answer = surprised(person(), "device", "list", BACKIT_DEBUG="1")
+    assert answer.returncode == 1
+    assert answer.stderr.count("Traceback (most recent call last)") == 2
+
+
 def test_a_reader_that_leaves_early_is_no_disaster(person: MakePerson) -> None:
     anna = person()
     process = anna.popen("completion", "bash")
