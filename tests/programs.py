@@ -12,19 +12,18 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tests.patience import NeverCame, until
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping, Sequence
+    from collections.abc import Generator, Mapping, Sequence
 
 BIN = Path(sys.executable).parent
 BACKITD = BIN / "backitd"
 BACKITCTL = BIN / "backitctl"
-START_SECONDS = 60.0
-STOP_SECONDS = 60.0
 COMMAND_SECONDS = 170.0
 # Characters of what a command said, where a test fails.
 SHOWN = 3_000
@@ -82,11 +81,9 @@ class Box:
             self.process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
-        deadline = time.monotonic() + START_SECONDS
-        while not (_answers(str(self.socket)) and _answers(("127.0.0.1", self.port))):
-            if self.process.poll() is not None or time.monotonic() > deadline:
-                raise Failed(f"backitd did not start:\n{self.log_text()}")
-            time.sleep(0.02)
+        until(self._has_started, "backitd answers, or has ended")
+        if self.process.poll() is not None:
+            raise Failed(f"backitd did not start:\n{self.log_text()}")
 
     def stop(self) -> int:
         """End backitd as systemd would; returns its exit code."""
@@ -108,6 +105,11 @@ class Box:
     def log_text(self) -> str:
         return self.log.read_text(errors="replace") if self.log.exists() else ""
 
+    def _has_started(self) -> bool:
+        if self.process is not None and self.process.poll() is not None:
+            return True  # and ended: there is nothing to wait for
+        return _answers(str(self.socket)) and _answers(("127.0.0.1", self.port))
+
     def _end(self, how: signal.Signals) -> int:
         if self.process is None:
             return 0
@@ -115,11 +117,13 @@ class Box:
         with contextlib.suppress(ProcessLookupError):
             process.send_signal(how)
         try:
-            return process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
+            until(lambda: process.poll() is not None, "backitd ends")
+        except NeverCame:
             process.kill()
-            process.wait()
             raise Failed(f"backitd did not end:\n{self.log_text()}") from None
+        finally:
+            code = process.wait()
+        return code
 
 
 @dataclass(frozen=True)
@@ -258,15 +262,6 @@ def running(folder: Path, *arguments: str) -> Generator[Box]:
         yield box
     finally:
         box.stop()
-
-
-def until(condition: Callable[[], bool], what: str, seconds: float = START_SECONDS) -> None:
-    """Wait for something that is bound to happen. Raises Failed if it never does."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            raise Failed(f"it never came true: {what}")
-        time.sleep(0.02)
 
 
 def free_port() -> int:

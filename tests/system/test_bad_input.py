@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests import programs
+from tests.patience import until
 from tests.programs import Box, Output, Person
 from tests.system import trees
 from tests.system.sameness import assert_same, unchanged
@@ -266,7 +267,7 @@ def test_an_interrupted_question_ends_with_130(anna: Person, saved: Path) -> Non
     )
     with unchanged(saved), waiting.popen("password") as process:
         child = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-        programs.until(lambda: bool(child.read_text().split()), "the question is asked")
+        until(lambda: bool(child.read_text().split()), "the question is asked")
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=60)
         assert process.returncode == 130

@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from tests.programs import Person, until
+from tests.patience import until
+from tests.programs import Person
 from tests.system import trees
 from tests.system.sameness import assert_same, contents
 from tests.system.trees import MIB

@@ -82,7 +82,8 @@ def test_a_box_that_runs_full_keeps_what_it_has_and_goes_on_later(
     (listed,) = newcomer.snapshots()
     newcomer.restore(f"{listed['id']}:{small}", tmp_path / "restored")
     assert_same(small, tmp_path / "restored")
-    assert newcomer.ctl("--json", "status").json["free_bytes"] < 4 * MIB
+    # All that is left is what the packs that were thrown away had reserved.
+    assert newcomer.ctl("--json", "status").json["free_bytes"] < 10 * MIB
     # What needs no room, or little, still works.
     newcomer.ctl("forget", listed["id"])
     newcomer.ctl("undelete", listed["id"])

@@ -12,6 +12,7 @@ import pytest
 from tests import programs
 from tests.fidelity import manifest
 from tests.fidelity.manifest import Manifest
+from tests.patience import until
 from tests.programs import Box, Person
 from tests.system import trees
 from tests.system.packs import session_of, stored_bytes, stored_records
@@ -112,7 +113,7 @@ def settle(box: Box) -> None:
         looks.append(stored_bytes(box.state))
         return looks[-10:] == [looks[-1]] * 10
 
-    programs.until(calm, "the packs stay as they are")
+    until(calm, "the packs stay as they are")
 
 
 @contextmanager
@@ -141,7 +142,7 @@ def test_after_a_killed_client_the_next_backup_goes_on(
     # Every other time what arrived becomes durable first: all but a chunk that is on its way.
     arrived = point - CHUNK_MAX - EARLY if number % 2 else 0
     with scene.held_backup(point) as (client, _held):
-        programs.until(lambda: stored_bytes(scene.box.state) - before >= arrived, "it is durable")
+        until(lambda: stored_bytes(scene.box.state) - before >= arrived, "it is durable")
         client.kill()
     sent = scene.backup()
     assert sent <= scene.run_bytes - arrived + EARLY

@@ -15,7 +15,8 @@ from backit.errors import BackitError, RecordInvalid, ReferencesMissing, Unavail
 from backit.format import record
 from backit.format.v1 import tree_pb2 as pb
 from backit.ids import ChunkId
-from tests.programs import Box, Person, until
+from tests.patience import until
+from tests.programs import Box, Person
 from tests.system import trees
 from tests.system.forger import Forger, stolen_machine
 from tests.system.sameness import assert_same, contents

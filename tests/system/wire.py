@@ -6,15 +6,15 @@ A forwarder, on loopback or between unix sockets, that knows bytes and no protoc
 import contextlib
 import socket
 import threading
-import time
 from collections.abc import Callable, Generator, Iterator
 from enum import Enum
 from pathlib import Path
 from typing import Protocol
 
+from tests.patience import notified
+
 LOOPBACK = "127.0.0.1"
 PIECE = 16 << 10
-WAIT_SECONDS = 120.0
 
 
 class Ended(Protocol):
@@ -67,14 +67,13 @@ class Wire:
 
     def wait_held(self, ended: Ended) -> bool:
         """Wait until it holds: True; or until a process has ended before that: False."""
-        deadline = time.monotonic() + WAIT_SECONDS
         with self._changed:
-            while not self._held:
-                if ended.poll() is not None:
-                    return self._held
-                assert time.monotonic() < deadline, "neither enough bytes nor an end"
-                self._changed.wait(0.02)
-        return True
+            notified(
+                self._changed,
+                lambda: self._held or ended.poll() is not None,
+                "enough bytes have gone, or it has ended",
+            )
+            return self._held
 
     def release(self) -> None:
         """Let everything through again."""

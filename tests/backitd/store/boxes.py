@@ -14,6 +14,7 @@ from backit.format.v1 import statement_pb2 as pb
 from backitd.store import FetchState, Store, StoreSettings, rules
 from tests.backitd.clocks import FakeClock, FakeRandom
 from tests.backitd.people import Machine, Person, Run
+from tests.patience import notified, until
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Sequence
@@ -217,12 +218,13 @@ class Listener:
     def wait_for(self, number: int) -> None:
         """Until that message is acknowledged."""
         with self._changed:
-            arrived = self._changed.wait_for(
-                lambda: bool(self.numbers) and self.numbers[-1] >= number, 60
+            notified(
+                self._changed,
+                lambda: bool(self.numbers) and self.numbers[-1] >= number,
+                f"message {number} is acknowledged",
             )
-        assert arrived, f"message {number} was never acknowledged: {self.numbers}"
 
     def join(self) -> list[int]:
-        self._thread.join(60)
-        assert not self._thread.is_alive()
+        until(lambda: not self._thread.is_alive(), "the acknowledgements end")
+        self._thread.join()
         return self.numbers

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,9 +10,9 @@ from backit.errors import ReferencesMissing, Unavailable
 from backitd.store import FetchState, StoreSettings, settle
 from tests.backitd.store.boxes import open_box
 from tests.backitd.store.spoiling import find, flip
+from tests.patience import until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from tests.backitd.store.boxes import Box, Chunk, Session
@@ -37,14 +36,6 @@ class Tree:
             session.upload(chunk)
 
 
-def wait_until(holds: Callable[[], bool]) -> None:
-    """The settler works in a thread of its own."""
-    deadline = time.monotonic() + 60
-    while not holds():
-        assert time.monotonic() < deadline, "it never came true"
-        time.sleep(0.01)
-
-
 def settled(box: Box) -> bool:
     return box.query("index", "SELECT count(*) FROM pack WHERE doubt > 0") == [(0,)]
 
@@ -63,7 +54,7 @@ def lose(session: Session, chunk: Chunk) -> None:
     path, start = find(session.box, chunk)
     flip(path, start + 150)
     assert session.box.states(session.machine, [chunk]) == [FetchState.DAMAGED]
-    wait_until(lambda: settled(session.box))
+    until(lambda: settled(session.box), "nothing is in doubt")
 
 
 def test_nodes_above_lost_data_are_read_but_not_relied_on(session: Session) -> None:
@@ -130,7 +121,7 @@ def test_what_comes_back_makes_the_nodes_above_it_live_again(session: Session) -
     tree = Tree(session)
     lose(session, tree.one)
     session.upload(tree.one)
-    wait_until(lambda: settled(session.box))
+    until(lambda: settled(session.box), "nothing is in doubt")
     assert session.missing(*tree.everything) == []
     session.commit(tree.root)
 

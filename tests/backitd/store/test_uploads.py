@@ -25,6 +25,7 @@ from backitd.store import FetchState, StoreSettings
 from backitd.store.files import Disk
 from tests.backitd.clocks import FakeRandom
 from tests.backitd.store.boxes import Box, Chunk, Listener, Session, open_box
+from tests.patience import until
 
 SMALL_PACKS = StoreSettings(pack_bytes=64 * KIB)
 
@@ -358,7 +359,7 @@ class StuckDisk(Disk):
         self.gate.set()
 
     def write(self, fd: int, buffers: Sequence[Buffer]) -> int:
-        assert self.gate.wait(60)
+        until(self.gate.is_set, "the gate opens")
         return super().write(fd, buffers)
 
 
@@ -382,13 +383,12 @@ def test_what_waits_is_bounded(tmp_path: Path) -> None:
         sender = threading.Thread(target=send)
         sender.start()
         for _ in range(MIB // (256 * KIB) - 1):
-            assert arrived.acquire(timeout=60)
+            until(lambda: arrived.acquire(blocking=False), "the queue takes it")
         # One is in the writer's hands, the one that went over the bound waits with its sender.
         assert not arrived.acquire(timeout=0.5) or len(sent) <= MIB // (256 * KIB) + 1
         assert len(sent) <= MIB // (256 * KIB) + 1
         disk.gate.set()
-        sender.join(60)
-        assert not sender.is_alive()
+        until(lambda: not sender.is_alive(), "all are sent")
         upload.finish()
         assert box.all_present(session.machine, chunks)
 
@@ -415,7 +415,7 @@ def test_several_uploads_run_at_once(tmp_path: Path) -> None:
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(120)
+            thread.join()
         assert failures == []
         box.reopen()
         for session, chunks in zip(sessions, work, strict=True):
@@ -438,7 +438,7 @@ def test_two_streams_of_one_lease_may_send_the_same(tmp_path: Path) -> None:
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(120)
+            thread.join()
         assert session.missing(*chunks) == []
         assert box.all_present(session.machine, chunks)
         assert box.store.usage(session.machine.owner.account).chunks == 60
