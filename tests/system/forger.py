@@ -64,10 +64,20 @@ class Forger:
 
     def upload(self, *records: bytes) -> None:
         """Send records, a message each."""
-        messages = [chunks_pb2.UploadRequest(lease=self.session.lease)]
-        messages += [chunks_pb2.UploadRequest(records=[each]) for each in records]
-        for _answer in self.appliance.chunks.Upload(iter(messages)):
+        for _number in self.acknowledged(records):
             pass
+
+    def acknowledged(self, records: Sequence[bytes], flush_each: int = 0) -> Iterator[int]:
+        """Send records, a message each; how many of them are durable, as the box says so.
+
+        Every so many messages it is asked to make durable what it has; 0: only at the end.
+        """
+        messages = [chunks_pb2.UploadRequest(lease=self.session.lease)]
+        for number, each in enumerate(records, start=1):
+            flush = flush_each > 0 and number % flush_each == 0
+            messages.append(chunks_pb2.UploadRequest(records=[each], flush=flush))
+        for answer in self.appliance.chunks.Upload(iter(messages)):
+            yield answer.acknowledged
 
     def headers(self, session: Session, root: ChunkId) -> Iterator[tuple[Statement, bytes]]:
         """Signed headers with sealed bodies for one tree: each would be a snapshot of its own."""

@@ -27,6 +27,11 @@ class Stored:
     place: Place
     session: SessionId
 
+    def read(self) -> bytes:
+        with self.file.open("rb") as opened:
+            opened.seek(self.place.offset)
+            return opened.read(self.place.length)
+
 
 def stored_records(state: Path) -> list[Stored]:
     """Every record of every pack."""
