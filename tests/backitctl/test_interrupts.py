@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests import programs
-from tests.programs import until
+from tests.patience import until
 from tests.system.wire import Way, tapped
 
 if TYPE_CHECKING:
