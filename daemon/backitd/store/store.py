@@ -9,6 +9,7 @@ import os
 import threading
 from typing import TYPE_CHECKING, Self
 
+from backit.errors import LeaseEnded
 from backitd.store import catalog, opening
 from backitd.store.accounts import Accounts
 from backitd.store.catalog import Catalog
@@ -292,10 +293,15 @@ class Store:
 
         Raises LeaseEnded, StatementInvalid, HeadMoved, ReferencesMissing or Unavailable.
         """
-        committed = self._snapshots.find_committed(device, header)
-        if committed is not None:
+        try:
+            held = self._leases.require(lease, device)
+        except LeaseEnded:
+            # Only looked for now: whoever sent the same before us may have ended it a moment ago.
+            committed = self._snapshots.find_committed(device, header)
+            if committed is None:
+                raise
             return committed
-        return self._snapshots.commit(self._leases.require(lease, device), header, sealed_body)
+        return self._snapshots.commit(held, header, sealed_body)
 
     def snapshots(
         self, account: AccountId, *, trashed: bool, after: str, limit: int
