@@ -45,6 +45,7 @@ class LimitSettings:
     """[limits]: threads by what they serve, and patience."""
 
     streams: int = 32  # uploads and downloads at once; the rest waits for its turn
+    streams_per_account: int = 8  # of these for one account
     lookups: int = 16
     control: int = 16
     strangers: int = 8

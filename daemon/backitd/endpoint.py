@@ -16,6 +16,7 @@ from backit.format.magic import KIB, MESSAGE_LIMIT, MIB
 from backitd import listen
 from backitd.auth.rights import Pool
 from backitd.guard import Guard
+from backitd.lanes import Lanes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -50,7 +51,12 @@ class Endpoint:
             for pool, count in threads.items()
         }
         guard = Guard(
-            tokens=tokens, addresses=addresses, pools=self._pools, patience=patience, admin=admin
+            tokens=tokens,
+            addresses=addresses,
+            pools=self._pools,
+            streams=Lanes(self._pools[Pool.STREAM], max(1, limits.streams_per_account)),
+            patience=patience,
+            admin=admin,
         )
         self.server = grpc.server(
             self._pools[Pool.CONTROL],

@@ -24,16 +24,17 @@ from backit.errors import Invalid, LoginNeeded
 from backitd import status
 from backitd.auth.buckets import address_key
 from backitd.auth.principals import set_caller
-from backitd.auth.rights import RULES, Right
+from backitd.auth.rights import RULES, Pool, Right
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Mapping
+    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
     from concurrent.futures import ThreadPoolExecutor
 
     from backitd.auth.buckets import Buckets
     from backitd.auth.principals import Caller
-    from backitd.auth.rights import Pool, Rule
+    from backitd.auth.rights import Rule
     from backitd.auth.tokens import Tokens
+    from backitd.lanes import Lanes
     from backitd.store import Clock
 
     # Of any message type: the guard hands on what the method's own decoder makes.
@@ -102,12 +103,14 @@ class Guard(grpc.ServerInterceptor):
         tokens: Tokens,
         addresses: Buckets,
         pools: Mapping[Pool, ThreadPoolExecutor],
+        streams: Lanes,
         patience: Patience,
         admin: bool = False,
     ) -> None:
         self._tokens = tokens
         self._addresses = addresses
         self._pools = pools
+        self._streams = streams
         self._patience = patience
         self._admin = admin
 
@@ -122,15 +125,29 @@ class Guard(grpc.ServerInterceptor):
         handler = continuation(handler_call_details)
         if handler is None or rule is None or (rule.right is Right.ADMIN and not self._admin):
             return None
+        pool = self._pool(rule, handler_call_details)
         if handler.response_streaming:
             return grpc.stream_stream_rpc_method_handler(
-                _Guarded(self._streaming(method, rule, handler), self._pools[rule.pool]),
+                _Guarded(self._streaming(method, rule, handler), pool),
                 response_serializer=handler.response_serializer,
             )
         return grpc.stream_unary_rpc_method_handler(
-            _Guarded(self._single(method, rule, handler), self._pools[rule.pool]),
+            _Guarded(self._single(method, rule, handler), pool),
             response_serializer=handler.response_serializer,
         )
+
+    def _pool(self, rule: Rule, details: grpc.HandlerCallDetails) -> ThreadPoolExecutor:
+        """Whose threads the call gets. A stream keeps its thread, so an account has so many only.
+
+        Who cannot be logged in shares a lane with all of that kind, until they are told.
+        """
+        if rule.pool is not Pool.STREAM or rule.right is Right.ADMIN:
+            return self._pools[rule.pool]
+        try:
+            account = self._tokens.caller(_token(details.invocation_metadata)).account.raw
+        except LoginNeeded:
+            account = b""
+        return self._streams.lane(account)
 
     def _single(
         self, method: str, rule: Rule, handler: Handler
@@ -177,7 +194,7 @@ class Guard(grpc.ServerInterceptor):
             self._addresses.take(address_key(context.peer()))
         if rule.right in (Right.ANYONE, Right.ADMIN):
             return None
-        caller = self._tokens.caller(_token(context))
+        caller = self._tokens.caller(_token(context.invocation_metadata()))
         if rule.right is Right.PERSON:
             caller.as_person()
         elif rule.right is Right.DEVICE:
@@ -211,8 +228,8 @@ def _decode(handler: Handler, raw: bytes) -> Any:
         raise Invalid("the request does not decode") from None
 
 
-def _token(context: grpc.ServicerContext) -> str:
-    for key, value in context.invocation_metadata():
+def _token(metadata: Iterable[tuple[str, str | bytes]]) -> str:
+    for key, value in metadata:
         if key == "authorization":
             text = value if isinstance(value, str) else value.decode("ascii", errors="replace")
             scheme, _, token = text.partition(" ")

@@ -50,14 +50,17 @@ class Scene:
         return list(answer.missing)
 
 
+def first_backup(box: Box, user: str = "alice") -> Scene:
+    person, owner = box.person(user)
+    machine, device = box.machine(person, owner)
+    run = machine.run()
+    return Scene(box, person, owner, machine, device, run, device.lease(run).name)
+
+
 @pytest.fixture
 def scene() -> Iterator[Scene]:
     with daemons.box() as box:
-        person, owner = box.person()
-        machine, device = box.machine(person, owner)
-        run = machine.run()
-        lease = device.lease(run).name
-        yield Scene(box, person, owner, machine, device, run, lease)
+        yield first_backup(box)
 
 
 def refusal(call: Callable[[], object]) -> grpc.RpcError:
@@ -429,13 +432,32 @@ def test_a_download_that_is_let_go_gives_its_thread_back(scene: Scene) -> None:
     assert len(scene.download([data[0][0].raw])) == 1
 
 
-def test_uploads_cannot_keep_others_waiting(scene: Scene) -> None:
+def test_uploads_cannot_keep_others_waiting() -> None:
     """All threads for streams are taken; every other kind of call is still answered."""
-    held = [Held(scene, scene.device) for _ in range(scene.box.config.limits.streams)]
-    waiting = scene.device.upload(scene.lease, [])
-    assert scene.missing([bytes(32)]) == [0]
-    scene.box.person("bob")
-    for one in held:
-        one.go_on.set()
-    assert list(waiting) == []
-    wait_until(lambda: not upload_threads())
+    limits = replace(daemons.GENEROUS.limits, streams=4, streams_per_account=4)
+    with daemons.box(replace(daemons.GENEROUS, limits=limits)) as box:
+        scene = first_backup(box)
+        held = [Held(scene, scene.device) for _ in range(4)]
+        waiting = scene.device.upload(scene.lease, [])
+        assert scene.missing([bytes(32)]) == [0]
+        box.person("bob")
+        for one in held:
+            one.go_on.set()
+        assert list(waiting) == []
+        wait_until(lambda: not upload_threads())
+
+
+def test_one_account_cannot_have_all_streams() -> None:
+    """What it opens beyond its share waits for its own; another person's backup goes through."""
+    limits = replace(daemons.GENEROUS.limits, streams=4, streams_per_account=3)
+    with daemons.box(replace(daemons.GENEROUS, limits=limits)) as box:
+        greedy, bob = first_backup(box, "greedy"), first_backup(box, "bob")
+        held = [Held(greedy, greedy.device) for _ in range(3)]
+        waiting = [greedy.device.upload(greedy.lease, []) for _ in range(5)]
+        chunk, encoded = bob.run.data(b"bob's")
+        assert bob.device.upload_records(bob.lease, [encoded]) == 1
+        assert [one.chunk_id for one in bob.download([chunk.raw])] == [chunk.raw]
+        for one in held:
+            one.go_on.set()
+        assert [list(call) for call in waiting] == [[]] * 5
+        wait_until(lambda: not upload_threads())
