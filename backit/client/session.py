@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from backit.crypto import keys, primitives
 from backit.crypto.primitives import Suite
 from backit.errors import BackitError, Untrusted
-from backit.format import snapshot, statement
+from backit.format import bodies, snapshot, statement
 from backit.format.record import Seal
 from backit.format.statement import Statement, StatementKind
 from backit.format.v1 import statement_pb2 as pb
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from backit.client.ledger import Ledger
     from backit.client.remote import Appliance
     from backit.format.v1 import cache_pb2
-
-KEM_SEALED_BOX = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +81,7 @@ def open_session(
         device_id=device.device.raw,
         domain_id=device.domain.domain.raw,
         epoch=epoch,
-        kem=KEM_SEALED_BOX,
+        kem=bodies.KEM_SEALED_BOX,
         commitment=keys.session_commitment(key),
         sealed_key=primitives.box_seal(vault_key, key),
     )

@@ -1,8 +1,8 @@
 """Statements: whatever is true because somebody signed it (FORMAT.md section 3).
 
-A `Statement` that has been parsed is sound in form, its body too (bodies.py). Who signed it is not
-known yet: call `verify` with the key that the caller trusts. Which statement supersedes which is
-the caller's to decide, by `number`.
+A `Statement`, made or parsed, is sound in form, its body too (bodies.py). Who signed a parsed one
+is not known yet: call `verify` with the key that the caller trusts. Which statement supersedes
+which is the caller's to decide, by `number`.
 """
 
 from __future__ import annotations
@@ -117,11 +117,13 @@ class Statement:
 def make(
     kind: StatementKind, account: AccountId, number: int, body: Body, signer: SigningKey
 ) -> Statement:
-    """Sign a statement. Raises StatementInvalid if it would be too long."""
+    """Sign a statement. Raises StatementInvalid for one that nobody would take."""
+    try:
+        bodies.check(body, number)
+    except StatementInvalid as error:
+        raise StatementInvalid(f"{kind.name.lower()} statement: {error}") from None
     payload = message.encode(body)
     head = HEAD.pack(STATEMENT_MAGIC, VERSION, kind, 0, account.raw, number, len(payload))
-    if len(head) + len(payload) + primitives.SIGNATURE_BYTES > STATEMENT_LIMIT:
-        raise StatementInvalid(f"{kind.name.lower()} statement: {len(payload)} bytes are too many")
     signature = signer.sign(SIGNED_LABEL + head + payload)
     return Statement(kind, account, number, body, head + payload + signature)
 

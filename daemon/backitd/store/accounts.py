@@ -85,7 +85,6 @@ class Standing:
         same = self.epochs.get(new.number) if new.kind is StatementKind.EPOCH else newest
         if same is not None and same.encoded == new.encoded:
             return False
-        rules.check_form(new)
         self._check_signer(new)
         self._check_context(new)
         rules.check_number(new, newest)

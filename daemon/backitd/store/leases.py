@@ -20,7 +20,7 @@ from backit.errors import (
 from backit.format.statement import Statement, StatementKind
 from backit.format.v1 import statement_pb2 as pb
 from backit.ids import AccountId, DeviceId, DomainId, LeaseId, SeriesId, SnapshotId
-from backitd.store import catalog, rules
+from backitd.store import catalog
 from backitd.store.values import Lease
 
 if TYPE_CHECKING:
@@ -166,7 +166,6 @@ class Leases:
             raise StatementInvalid(
                 "beginning a backup: this is no session statement of the account"
             )
-        rules.check_form(session)
         certificate = device.statement.body
         if not isinstance(certificate, pb.DeviceBody):
             raise BackitError(f"device {device.device}: its row holds another statement")

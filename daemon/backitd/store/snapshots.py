@@ -142,7 +142,6 @@ class Snapshots:
         body = order.body
         if not isinstance(body, pb.ForgetBody) or order.account != account:
             raise StatementInvalid("this is no order of the account to forget or keep a snapshot")
-        rules.check_form(order)
         snapshot = SnapshotId(body.snapshot_id)
         rules.check_signer(order, self._accounts.get(account).owner_key)
         with self._parts.changing:
@@ -218,7 +217,6 @@ class Snapshots:
         body = header.body
         if not isinstance(body, pb.SnapshotHeaderBody) or header.account != lease.account:
             raise StatementInvalid("committing: this is no snapshot header of the account")
-        rules.check_form(header)
         device = self._accounts.device(lease.device)
         certificate = None if device is None else device.statement.body
         if not isinstance(certificate, pb.DeviceBody):

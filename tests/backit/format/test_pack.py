@@ -25,7 +25,15 @@ PLAINTEXTS = st.lists(st.binary(max_size=20), unique=True, max_size=4)
 
 @cache
 def session() -> bytes:
-    body = pb.SessionBody(session_id=bytes(16), epoch=1)
+    body = pb.SessionBody(
+        session_id=bytes(16),
+        device_id=bytes(16),
+        domain_id=bytes(16),
+        epoch=1,
+        kem=1,
+        commitment=bytes(32),
+        sealed_key=bytes(80),
+    )
     return statement.make(StatementKind.SESSION, ACCOUNT, 1, body, SigningKey(bytes(32))).encoded
 
 

@@ -83,8 +83,15 @@ def test_the_subject_of_an_epoch_is_the_account() -> None:
     assert statement.make(StatementKind.EPOCH, ACCOUNT, 1, body, OWNER).subject == b""
 
 
-def test_a_statement_that_no_reader_takes_is_not_made() -> None:
-    with pytest.raises(StatementInvalid, match="too many"):
-        made(body=pb.DomainBody(domain_id=bytes(STATEMENT_LIMIT)))
+def test_a_statement_has_an_end() -> None:
     with pytest.raises(StatementInvalid, match=f"a statement of {STATEMENT_LIMIT + 1} bytes"):
         statement.parse(made().encoded.ljust(STATEMENT_LIMIT + 1, b"\0"))
+
+
+def test_what_nobody_would_take_is_not_signed() -> None:
+    body = pb.RevocationBody(device_id=bytes(16))
+    statement.make(StatementKind.REVOCATION, ACCOUNT, 1, body, OWNER)
+    for number, short in ((2, b""), (1, b"short")):
+        body.device_id = short or body.device_id
+        with pytest.raises(StatementInvalid, match="revocation statement: field"):
+            statement.make(StatementKind.REVOCATION, ACCOUNT, number, body, OWNER)

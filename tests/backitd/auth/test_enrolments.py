@@ -29,7 +29,12 @@ def enrolments(clock: FakeClock) -> Enrolments:
 
 
 def certificate() -> Statement:
-    body = statement_pb2.DeviceBody(device_id=bytes(16))
+    body = statement_pb2.DeviceBody(
+        device_id=bytes(16),
+        device_key=bytes(32),
+        domain_id=bytes(16),
+        role=statement_pb2.DEVICE_ROLE_WRITE_ONLY,
+    )
     return statement.make(StatementKind.DEVICE, ACCOUNT, 1, body, SigningKey(bytes(32)))
 
 

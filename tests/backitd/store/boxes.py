@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from backit.crypto.keys import RootKey
+from backit.crypto.keys import RootKey, succession_message
 from backit.format.statement import StatementKind
 from backit.format.v1 import statement_pb2 as pb
-from backitd.store import FetchState, Store, StoreSettings, rules
+from backitd.store import FetchState, Store, StoreSettings
 from tests.backitd.clocks import FakeClock, FakeRandom
 from tests.backitd.people import Machine, Person, Run
 from tests.patience import notified, until
@@ -187,8 +187,7 @@ def succession(person: Person) -> list[Statement]:
     before = person.root.owner
     person.root = RootKey(person.random(32))
     body = pb.AccountBody(user=person.user, owner_key=person.root.owner.public, created=1)
-    draft = person.sign(StatementKind.ACCOUNT, 2, body)
-    body.succession = before.sign(rules.succession_message(draft, body.owner_key))
+    body.succession = before.sign(succession_message(person.account, 2, body.owner_key))
     account = person.sign(StatementKind.ACCOUNT, 2, body)
     return [account, person.slot_statement(person.slot, person.keys, 2)]
 
