@@ -9,7 +9,8 @@ from backit.crypto import primitives
 from backit.crypto.primitives import Suite
 from backit.errors import Damaged, Invalid
 from backit.format import message
-from backit.format.magic import SNAPSHOT_BODY_LIMIT
+from backit.format.magic import SNAPSHOT_BODY_LIMIT, SNAPSHOT_BODY_MIN
+from backit.format.padding import padme
 from backit.format.v1 import statement_pb2 as pb
 from backit.ids import SnapshotId
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from backit.ids import AccountId
 
 BODY_LABEL = b"BackIT v1 snapshot body\0"
+LENGTH = struct.Struct("<I")
 HEAD_BYTES = 1 + primitives.NONCE_BYTES
 
 
@@ -41,7 +43,7 @@ def seal_body(
     Raises Invalid if it would be too long.
     """
     nonce = primitives.clear_unused(suite, nonce)
-    sealed = primitives.seal(suite, key, nonce, message.encode(body), associated)
+    sealed = primitives.seal(suite, key, nonce, _pad(message.encode(body)), associated)
     if HEAD_BYTES + len(sealed) > SNAPSHOT_BODY_LIMIT:
         raise Invalid(
             f"a snapshot body of {len(sealed)} bytes is longer than {SNAPSHOT_BODY_LIMIT}"
@@ -70,9 +72,27 @@ def _open(
     suite, nonce = Suite(sealed[0]), sealed[1:HEAD_BYTES]
     if nonce != primitives.clear_unused(suite, nonce):
         raise Damaged("the unused end of the nonce is not zero")
-    return message.decode(
-        pb.SnapshotBody, primitives.unseal(suite, key, nonce, sealed[HEAD_BYTES:], associated)
-    )
+    plain = primitives.unseal(suite, key, nonce, sealed[HEAD_BYTES:], associated)
+    return message.decode(pb.SnapshotBody, _unpad(plain))
+
+
+def _pad(encoded: bytes) -> bytes:
+    return (LENGTH.pack(len(encoded)) + encoded).ljust(_padded(len(encoded)), b"\0")
+
+
+def _unpad(plain: bytes) -> bytes:
+    """Raises Damaged unless it is exactly what _pad makes."""
+    if len(plain) < LENGTH.size:
+        raise Damaged(f"a plain body of {len(plain)} bytes")
+    (length,) = LENGTH.unpack_from(plain)
+    end = LENGTH.size + length
+    if len(plain) != _padded(length) or any(plain[end:]):
+        raise Damaged("the padding of the body is not what it has to be")
+    return plain[LENGTH.size : end]
+
+
+def _padded(length: int) -> int:
+    return padme(max(LENGTH.size + length, SNAPSHOT_BODY_MIN))
 
 
 def body_context(account: AccountId, fields: pb.SnapshotHeaderBody, counter: int) -> bytes:

@@ -19,6 +19,7 @@ from tests.vectors.wire import (
     field,
     message,
     pack,
+    padme,
     public_key,
     seal,
     secret,
@@ -207,9 +208,18 @@ def _associated(number: int) -> bytes:
     return b"BackIT v1 snapshot body\0" + ACCOUNT + joined + struct.pack("<Q", number)
 
 
+def _padded(plain: bytes) -> bytes:
+    used = struct.pack("<I", len(plain)) + plain
+    return used.ljust(padme(max(len(used), 1024)), b"\0")
+
+
 def _sealed(plain: bytes, suite: int = AEGIS256, number: int = 2) -> bytes:
+    return _sealed_as_it_is(_padded(plain), suite, number)
+
+
+def _sealed_as_it_is(padded: bytes, suite: int = AEGIS256, number: int = 2) -> bytes:
     nonce = secret("body nonce") if suite == AEGIS256 else secret("body nonce", 24) + bytes(8)
-    return bytes([suite]) + nonce + seal(suite, KEY, nonce, plain, _associated(number))
+    return bytes([suite]) + nonce + seal(suite, KEY, nonce, padded, _associated(number))
 
 
 def _header(sealed: bytes, number: int = 2) -> bytes:
@@ -234,15 +244,28 @@ def _bodies() -> Iterator[Case]:
         sealed = _sealed(plain, suite)
         header = _header(sealed)
         good = _body_case(suite_name, f"A body under {suite_name}.", "ok", header, sealed)
-        good.fields.update(
-            id=b3(header),
-            plaintext=plain,
-            sources=list(SOURCES),
-            suite=suite,
-            nonce=secret("body nonce"),
-        )
+        good.fields.update(_opened(header, plain, suite, SOURCES))
         yield good
+    sources = tuple(b"/home/user%d" % number for number in range(200))
+    plain_of_many = b"".join(field(1, source) for source in sources)
+    sealed = _sealed(plain_of_many)
+    header = _header(sealed)
+    long = _body_case("long", "A length that Padmé rounds up.", "ok", header, sealed)
+    long.fields.update(_opened(header, plain_of_many, AEGIS256, sources))
+    yield long
     yield from _wrong_bodies(plain)
+
+
+def _opened(
+    header: bytes, plain: bytes, suite: int, sources: tuple[bytes, ...]
+) -> dict[str, Value]:
+    return {
+        "id": b3(header),
+        "plaintext": plain,
+        "sources": list(sources),
+        "suite": suite,
+        "nonce": secret("body nonce"),
+    }
 
 
 def _wrong_bodies(plain: bytes) -> Iterator[Case]:
@@ -263,6 +286,21 @@ def _wrong_bodies(plain: bytes) -> Iterator[Case]:
         ("number", "Sealed for another number of the series.", _sealed(plain, number=3)),
         ("unknown", "A field that nobody knows.", _sealed(plain + field(10, 1))),
         ("garbage", "No message at all.", _sealed(b"\xff" * 20)),
+        ("padding-missing", "Not padded.", _sealed_as_it_is(_padded(plain)[: 4 + len(plain)])),
+        ("padding-short", "A zero less.", _sealed_as_it_is(_padded(plain)[:-1])),
+        ("padding-long", "A zero more.", _sealed_as_it_is(_padded(plain) + b"\0")),
+        ("padding-used", "The padding is used.", _sealed_as_it_is(_padded(plain)[:-1] + b"\1")),
+        ("length-none", "No room for a length.", _sealed_as_it_is(b"\0\0\0")),
+        (
+            "length-more",
+            "Longer than it is.",
+            _sealed_as_it_is(struct.pack("<I", 1021) + _padded(plain)[4:]),
+        ),
+        (
+            "length-less",
+            "Shorter than it is.",
+            _sealed_as_it_is(struct.pack("<I", len(plain) - 1) + _padded(plain)[4:]),
+        ),
     ):
         yield _body_case(name, about, "Damaged", _header(sealed), sealed)
     yield _body_case(

@@ -82,6 +82,12 @@ def test_garbage_is_refused(data: bytes, suite: int) -> None:
             snapshot.open_body(header_for(garbage), garbage, KEY)
 
 
+@given(few=BODIES, many=st.integers(0, 30))
+def test_the_size_of_a_body_does_not_count_what_is_in_it(few: pb.SnapshotBody, many: int) -> None:
+    more = pb.SnapshotBody(tags=["tag"] * many, sources=[b"/home"] * many)
+    assert len(seal(few)) == len(seal(more))
+
+
 def test_a_body_opens_behind_its_own_header_only() -> None:
     sealed = seal(pb.SnapshotBody(host="laptop"), number=2)
     with pytest.raises(Damaged, match="the seal does not fit"):
