@@ -1,7 +1,8 @@
 """One backup run, from lease to commit, in two processes: one reads (reading.py), this one sends.
 
 An interrupted run leaves nothing behind but chunks that the next run finds present. A run whose
-relied-on chunks turn out to be gone is done once more without relying on anything.
+relied-on chunks turn out to be gone is done once more, asking about each, and if need be a third
+time without relying on anything.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 from backit.client import session as sessions
 from backit.client.cache import Box, SeriesCache, WatermarkCache, as_far_as_readable
 from backit.client.growth import Counts
-from backit.client.job import Grown, Job, Start
+from backit.client.job import Grown, Job, Start, Trust
 from backit.client.problems import Problems
 from backit.client.reading_host import ReadingHost
 from backit.client.scan import Scanner
@@ -125,9 +126,10 @@ class Backup:
         length = len(message.encode(self._body(label)))
         if length > SNAPSHOT_BODY_LIMIT - BODY_ROOM:
             raise Invalid(f"paths, patterns and label of {length} bytes: too many for a snapshot")
-        with contextlib.suppress(ReferencesMissing):
-            return self._run(label, trusting=True)
-        return self._run(label, trusting=False)
+        for trust in (Trust.ALL, Trust.ASKING):
+            with contextlib.suppress(ReferencesMissing):
+                return self._run(label, trust)
+        return self._run(label, Trust.NOTHING)
 
     def dry_run(self) -> Result:
         """Compare the scan with the last tree on this device; reads no content, sends nothing."""
@@ -143,7 +145,7 @@ class Backup:
                     counts.changed(found)
         return Result(None, self._totals(problems), problems)
 
-    def _run(self, label: Label, *, trusting: bool) -> Result:
+    def _run(self, label: Label, trust: Trust) -> Result:
         started = time.time_ns()
         # First, so that it starts while the appliance is being asked.
         with ReadingHost(self._job()) as reading:
@@ -153,7 +155,7 @@ class Backup:
             )
             try:
                 turned_back = sessions.turned_back(session, watermarks)
-                result = self._save(session, reading, label, started, trusting=trusting)
+                result = self._save(session, reading, label, started, trust=trust)
             except BaseException:
                 self._give_back(session)
                 raise
@@ -172,10 +174,10 @@ class Backup:
         label: Label,
         started: int,
         *,
-        trusting: bool,
+        trust: Trust,
     ) -> Result:
         head = session.head.snapshot if session.head else None
-        grown = self._send(session, reading, Start(head, trusting))
+        grown = self._send(session, reading, Start(head, trust))
         body = self._body(label)
         body.started, body.ended = started, time.time_ns()
         body.totals.CopyFrom(self._totals(grown.problems, grown.root))

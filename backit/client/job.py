@@ -6,6 +6,7 @@ Apart from reading.py, which runs as a program: what is pickled must have one ho
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -32,12 +33,22 @@ class Job:
     series: SeriesId
 
 
+class Trust(Enum):
+    """What of the things remembered may be relied on."""
+
+    # The last tree as it stands, and every chunk that the appliance says it has.
+    ALL = "all"
+    # As much of the last tree as the appliance says it still has.
+    ASKING = "asking"
+    NOTHING = "nothing"
+
+
 @dataclass(frozen=True, slots=True)
 class Start:
-    """The head of the series, if there is one, and whether anything remembered may be relied on."""
+    """The head of the series, if there is one, and what may be relied on."""
 
     head: SnapshotId | None
-    trusting: bool
+    trust: Trust
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,8 +31,9 @@ from backit.client.courier import Courier
 from backit.client.excludes import Excludes
 from backit.client.frames import Frame, Up, pack_frame, read_value, write_all
 from backit.client.growth import Counts, Growth
-from backit.client.job import Grown, Job, Start
+from backit.client.job import Grown, Job, Start, Trust
 from backit.client.problems import Problems
+from backit.client.remains import remains
 from backit.client.scan import Scanner
 from backit.crypto.keys import DomainKeys
 from backit.engine.wear import Wear
@@ -65,7 +66,7 @@ class Reading:
     def run(self) -> None:
         """Grow the tree, say so, and wait for the commit."""
         parent = self._parent()
-        if not self._start.trusting:
+        if self._start.trust is Trust.NOTHING:
             self._seen.forget()
         contents = Contents(self._courier, self._seen, parent.worn if parent else ())
         writer = self._trees.writer()
@@ -112,11 +113,16 @@ class Reading:
 
     def _parent(self) -> CachedHead | None:
         """The last tree, if this device remembers exactly the snapshot that is the head."""
-        cached = self._trees.head() if self._start.trusting else None
+        cached = None if self._start.trust is Trust.NOTHING else self._trees.head()
         return cached if cached is not None and cached.snapshot == self._start.head else None
 
     def _leaves(self, parent: CachedHead | None) -> Iterator[Leaf]:
-        return as_far_as_readable(self._trees.leaves(parent.root)) if parent else iter(())
+        if parent is None:
+            return iter(())
+        leaves = as_far_as_readable(self._trees.leaves(parent.root))
+        if self._start.trust is Trust.ASKING:
+            return remains(leaves, self._courier.is_live)
+        return leaves
 
 
 def main() -> int:

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 
 from backit.client.arena import Arena
 from backit.client.frames import Up, read_frame, write_value
-from backit.client.job import Start
+from backit.client.job import Start, Trust
 from backit.errors import Internal
 
 
@@ -29,7 +29,7 @@ def test_what_nobody_expected_is_told_without_a_traceback() -> None:
         os.close(up_end)
         os.close(down_end)
         write_value(down, "a secret instead of a job")
-        write_value(down, Start(None, trusting=True))
+        write_value(down, Start(None, Trust.ALL))
         found = read_frame(up)
         _output, said = process.communicate(timeout=60)
     assert found is not None
