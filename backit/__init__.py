@@ -5,6 +5,7 @@ Imports run one way, from right to left; import-linter fails on any other:
     errors <- ids <- crypto <- format <- engine <- client <- programs
 
 errors    the whole exception tree
+process   what each program does to itself first; beside errors, knows nothing of ours
 ids       names of things, as small frozen values
 crypto    keys, sealing, hashing; the only package that imports PyNaCl
 format    what stored bytes mean: bytes in, values out; FORMAT.md is its authority

@@ -9,13 +9,12 @@ the backup is committed, or when the other side is gone.
 from __future__ import annotations
 
 import gc
-import os
 import pickle
-import resource
 import signal
 import sys
 from typing import TYPE_CHECKING
 
+from backit import process
 from backit.client import surprise
 from backit.client.arena import Arena
 from backit.client.cache import (
@@ -127,8 +126,9 @@ class Reading:
 
 def main() -> int:
     """Descriptors of the arena, the pipe up and the pipe down are the arguments."""
-    os.umask(0o077)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # What cannot be done here could not be done in the process that started us, which has said so.
+    process.harden()
+    process.tune_memory()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started us decides, and closes the pipes
     gc.set_threshold(*GC_THRESHOLD)
     arena_fd, up, down = (int(argument) for argument in sys.argv[1:4])

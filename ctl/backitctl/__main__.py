@@ -7,13 +7,15 @@ one's first line of help, and the file in `commands` has the rest. Nothing is de
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Iterator, MutableMapping
 
 import click
 from click.shell_completion import CompletionItem
 
-from backitctl import exits, process
+from backit import process
+from backitctl import exits
 from backitctl.interrupts import INTERRUPTS
 from backitctl.options import Group, common_options
 
@@ -112,7 +114,10 @@ def tree() -> None:
 
 def main() -> None:
     """Run one command and end with its exit code."""
-    process.harden()
+    for failure in process.harden():
+        print(f"warning: {failure}", file=sys.stderr)
+    # gRPC writes of handshakes that fail; people get our own words for that.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     INTERRUPTS.listen()
     sys.exit(exits.run(tree))
 

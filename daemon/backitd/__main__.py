@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from backit import process
 from backit.errors import BackitError
 from backitd import config as configuration
-from backitd import logs, process, systemd
+from backitd import logs, systemd
 from backitd.clock import SystemClock
 from backitd.store import Store
 
@@ -26,6 +27,11 @@ if TYPE_CHECKING:
     from backitd.config import Config
 
 log = logging.getLogger("backitd")
+
+# gRPC offers no way to ask for TLS 1.3 alone. This list holds only suites of TLS 1.2, and they need
+# an RSA certificate, which we never have: so nothing below TLS 1.3 (whose suites are not listed
+# here) can be agreed on.
+ONLY_TLS_1_3 = "ECDHE-RSA-AES256-GCM-SHA384"
 
 CONFIG_FILE = "backitd.toml"
 SOCKET = "backitd.sock"
@@ -70,7 +76,7 @@ def main(
     """
     if context.invoked_subcommand is not None:
         return
-    process.harden()
+    _harden()
     with _failures_reported():
         config = _config(config_file)
         config = replace(
@@ -86,7 +92,7 @@ def main(
 @CONFIG
 def rebuild(state: Path | None, config_file: Path | None) -> None:
     """Make the databases again from the objects in the store; the daemon must not run."""
-    process.harden()
+    _harden()
     with _failures_reported():
         config = _config(config_file)
         logs.set_up(config.log_level)
@@ -96,15 +102,24 @@ def rebuild(state: Path | None, config_file: Path | None) -> None:
         ).close()
 
 
+def _harden() -> None:
+    """Also TLS 1.3 alone: first, because gRPC reads the environment once."""
+    for failure in process.harden():
+        log.warning("%s", failure)
+    os.environ["GRPC_SSL_CIPHER_SUITES"] = ONLY_TLS_1_3
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+
+
 def _serve(state: Path, config: Config) -> None:
     logs.set_up(config.log_level)
     memory = config.memory
-    process.tune_memory(
+    for failure in process.tune_memory(
         mmap_threshold=memory.mmap_threshold,
         trim_threshold=memory.trim_threshold,
         arenas=memory.arenas,
-    )
-    # gRPC reads the environment that process.harden() has set, so it is imported only now.
+    ):
+        log.warning("%s", failure)
+    # gRPC reads the environment that _harden() has set, so it is imported only now.
     from backitd.server import Daemon  # noqa: PLC0415
 
     stopping = threading.Event()

@@ -206,26 +206,6 @@ def test_every_error_has_its_exit_code(kind: type[errors.BackitError]) -> None:
     assert found.hint == found.hint.strip().removesuffix(".")
 
 
-def test_the_program_cannot_be_looked_into() -> None:
-    """Not by a debugger of the same user, and it leaves no core."""
-    code = (
-        "import resource; from backitctl import process; process.harden();"
-        "print(resource.getrlimit(resource.RLIMIT_CORE))"
-    )
-    answer = subprocess.run(
-        [programs.BIN / "python", "-c", code], capture_output=True, text=True, check=True
-    )
-    assert answer.stdout.startswith("(0, 0)")
-    code = (
-        "import ctypes; from backitctl import process; process.harden();"
-        "print(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))"
-    )
-    answer = subprocess.run(
-        [programs.BIN / "python", "-c", code], capture_output=True, text=True, check=True
-    )
-    assert answer.stdout.strip() == "0"
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_program_ends_with_130(
     tmp_path: Path, person: MakePerson, number: signal.Signals

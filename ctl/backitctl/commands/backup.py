@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from backit import process
 from backit.client.backup import Backup, Label, Source
 from backit.client.excludes import Excludes
-from backitctl import exits, opening, output, process
+from backitctl import exits, opening, output
 from backitctl.options import Command, Settings
 from backitctl.progress import ProgressView, Standing
 

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from backit import process
 from backit.client.outcome import RestoreOptions
 from backit.client.restore import Restore
 from backit.engine.plan import Action, Overwrite
-from backitctl import exits, opening, output, places, process
+from backitctl import exits, opening, output, places
 from backitctl.interrupts import INTERRUPTS
 from backitctl.options import Command, Settings
 from backitctl.places import Place
