@@ -4,14 +4,17 @@ Patterns are git's (gitignore(5)), the later one wins, and each is about what li
 
     *.o            anything of that name, at any depth
     node_modules/  directories of that name, at any depth
-    /tmp           "tmp" directly below the source: a slash at the start, or in the middle, anchors
-    a/b            the same as /a/b
+    a/b            "b" in the "a" directly below the source: a slash in the middle anchors
     **/a/b         "b" in any "a"
+    /home/*/tmp    a whole path, from the machine's root; wildcards as everywhere
     !keep.o        is saved after all, unless a directory above it is left out
 
-So with the source /home, `/anna/tmp` is /home/anna/tmp, and `/home/anna/tmp` is nothing. Where one
-source lies in another, the inner one is what counts for paths below it. A source itself is always
-saved.
+The one difference is the slash at the start. To git it means its own folder; people who give
+/home/anna/tmp to a backup mean just that, as with restic and borg. So what is copied from a
+.gitignore leaves out too little at worst, and never what nobody named.
+
+Where one source lies in another, the inner one is what counts for paths below it. A source itself
+is always saved.
 
 A directory is a cache if it holds a file CACHEDIR.TAG that begins as https://bford.info/cachedir/
 asks. It and its tag are saved, what else is in it is not; a cache that is itself a source is saved
@@ -43,15 +46,20 @@ TAG_SIGNATURE = b"Signature: 8a477f597d28d172789f06886806bc55"
 # pathspec's regular expressions stop at a new line, which names may contain. Zero bytes they
 # cannot.
 _NAMED_GROUP = re.compile(r"\(\?P<\w+>")
+NEVER = r"(?!)"
 _NEW_LINE = {ord("\n"): "\0"}
 
 
 class _Rule(NamedTuple):
-    """One pattern. It is about a path itself; matching one of its parents is not enough."""
+    """One pattern. It is about a path itself; matching one of its parents is not enough.
+
+    `is_whole`: about the path from the root, and not from the source.
+    """
 
     search: Callable[[str], re.Match[str] | None]
     excludes: bool
     only_directories: bool
+    is_whole: bool
 
 
 class Excludes:
@@ -63,9 +71,11 @@ class Excludes:
         rules = [rule for pattern in self.patterns for rule in _compile(pattern)]
         # The last that matches decides.
         self._rules = rules[::-1]
-        self._any = re.compile("").search
-        if any(rule.excludes for rule in rules):
-            self._any = re.compile("|".join(_sources(self.patterns))).search
+        self._has_whole = any(rule.is_whole for rule in rules)
+        self._any, self._any_whole = (
+            re.compile("|".join(_sources(self.patterns, whole=whole)) or NEVER).search
+            for whole in (False, True)
+        )
 
     @classmethod
     def of(cls, patterns: Iterable[str], files: Iterable[Path]) -> Excludes:
@@ -82,20 +92,22 @@ class Excludes:
     def has_patterns(self) -> bool:
         return bool(self._rules)
 
-    def leave_out(self, path: str, *, is_directory: bool) -> bool:
+    def leave_out(self, path: str, *, is_directory: bool, source: str = "") -> bool:
         """Whether patterns exclude this path, relative to its source.
 
-        All directories above it must have been asked about before, and be saved.
+        `source` is the source's own path, with a slash at its end and none at its start. All
+        directories above the path must have been asked about before, and be saved.
         """
-        if "\n" in path:
-            path = path.translate(_NEW_LINE)
+        whole = source + path if self._has_whole else ""
+        if "\n" in path or "\n" in whole:
+            path, whole = path.translate(_NEW_LINE), whole.translate(_NEW_LINE)
         # Most paths match nothing: that is settled by one search instead of one for each pattern.
-        if self._any(path) is None:
+        if self._any(path) is None and not (self._has_whole and self._any_whole(whole)):
             return False
-        for search, excludes, only_directories in self._rules:
+        for search, excludes, only_directories, is_whole in self._rules:
             if only_directories and not is_directory:
                 continue
-            found = search(path)
+            found = search(whole if is_whole else path)
             if found is not None and found.lastindex is None:
                 return excludes
         return False
@@ -106,7 +118,7 @@ def _compile(pattern: str) -> Iterator[_Rule]:
     source, excludes, only_directories = _translate(pattern)
     if source is not None and excludes is not None:
         try:
-            yield _Rule(re.compile(source).search, excludes, only_directories)
+            yield _Rule(re.compile(source).search, excludes, only_directories, _is_whole(pattern))
         except re.error as error:
             raise Invalid(f"exclude pattern {pattern!r}: {error}") from None
 
@@ -126,9 +138,15 @@ def _translate(pattern: str) -> tuple[str | None, bool | None, bool]:
     return source, excludes, only_directories
 
 
-def _sources(patterns: Iterable[str]) -> Iterator[str]:
+def _is_whole(pattern: str) -> bool:
+    return pattern.removeprefix("!").startswith("/")
+
+
+def _sources(patterns: Iterable[str], *, whole: bool) -> Iterator[str]:
     """What patterns leave out by themselves, to be searched for all at once."""
     for pattern in patterns:
+        if _is_whole(pattern) is not whole:
+            continue
         source, excludes, _only_directories = _translate(pattern)
         if source is not None and excludes:
             yield f"(?:{_NAMED_GROUP.sub('(?:', source)})"

@@ -197,11 +197,14 @@ class Scanner:
     def _choose(
         self, found: Iterable[os.DirEntry[str]], at: Descent, level: _Level, source: _Source
     ) -> Iterator[os.DirEntry[str]]:
-        prefix = at.directory[source.length :].replace(b"\0", b"/").decode(ENCODING, SURROGATES)
+        above, prefix = (
+            part.replace(b"\0", b"/").decode(ENCODING, SURROGATES)
+            for part in (at.directory[: source.length], at.directory[source.length :])
+        )
         leave_out = self._excludes.leave_out
         for entry in found:
             is_directory = entry.is_dir(follow_symlinks=False)
-            if not leave_out(prefix + entry.name, is_directory=is_directory):
+            if not leave_out(prefix + entry.name, is_directory=is_directory, source=above):
                 yield entry
             elif level.place is not None and _encode(entry.name) in level.place.below:
                 level.passing |= {_encode(entry.name)}

@@ -101,6 +101,13 @@ def test_excluded_files_stay_out(anna: Person, tree: Path, tmp_path: Path) -> No
     assert len(names) == 2
 
 
+def test_a_whole_path_stays_out(anna: Person, tree: Path) -> None:
+    anna.ctl("backup", tree.parent, "--exclude", f"{tree}/inner", "--exclude", "home/")
+    names = [each["path"] for each in anna.ctl("--json", "ls", f"latest:{tree}").json["entries"]]
+    assert f"{tree}/a.txt" in names
+    assert f"{tree}/inner" not in names
+
+
 def test_a_pipe_is_saved_without_being_read(anna: Person, tree: Path) -> None:
     os.mkfifo(tree / "fifo")
     answer = summary(anna.ctl("--json", "backup", tree))

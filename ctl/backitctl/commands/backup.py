@@ -25,7 +25,11 @@ SHOWN_PROBLEMS = 100
 @click.command("backup", cls=Command)
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=click.Path(exists=True))
 @click.option(
-    "--exclude", "patterns", metavar="P", multiple=True, help="Leave out, as in .gitignore."
+    "--exclude",
+    "patterns",
+    metavar="P",
+    multiple=True,
+    help="Leave out: a name or pattern as in .gitignore, or a whole path.",
 )
 @click.option(
     "--exclude-from",
@@ -54,6 +58,10 @@ def command(  # noqa: PLR0913 - one for each option
     Needs no password: this machine must be a device of the account. What was saved before is not
     sent again, and a run that was interrupted goes on with what is missing. Caches that say so
     (CACHEDIR.TAG) are left out.
+
+    What --exclude leaves out is written as in .gitignore: *.o is of that name anywhere, build/ a
+    folder of that name anywhere, a/b is relative to PATH, !keep.o is saved after all. But with a
+    slash at the start it is a whole path: /home/*/.cache. The last one that fits counts.
 
     Ends with 3 if a file could not be saved, or not whole; everything else is saved then.
 

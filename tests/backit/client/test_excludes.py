@@ -20,11 +20,18 @@ TREE = (
 )
 
 
+def from_the_root(root: Path, pattern: str) -> str:
+    """What git's slash at the start means, as a whole path: the one difference."""
+    plain = pattern.removeprefix("!")
+    negation = pattern[: len(pattern) - len(plain)]
+    return f"{negation}{root}{plain}" if plain.startswith("/") else pattern
+
+
 def saved(root: Path, patterns: list[str]) -> set[str]:
-    """The files that a scan of `root` gives."""
+    """The files that a scan of `root` gives, for git's patterns."""
     scanner = Scanner(
         [os.fsencode(root)],
-        excludes=Excludes(patterns),
+        excludes=Excludes(from_the_root(root, pattern) for pattern in patterns),
         one_file_system=False,
         report=lambda path, why, _severity: pytest.fail(f"{path!r}: {why}"),
     )
@@ -120,6 +127,33 @@ PATTERNS = some.tuples(
 def test_any_patterns_mean_what_they_mean_to_git(checkout: Path, patterns: list[str]) -> None:
     found = {path for path in saved(checkout, patterns) if not path.startswith(".git/")}
     assert found == not_ignored(checkout, patterns)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "left_out"),
+    [
+        ("/home/anna/x", True),
+        ("/home/anna/x/", True),
+        ("/home/*/x", True),
+        ("/**/x", True),
+        ("anna/x", True),
+        ("/anna/x", False),
+        ("/x", False),
+        ("/home", False),
+        ("/*", False),
+        ("home/anna/x", False),
+    ],
+)
+def test_a_slash_at_the_start_makes_it_a_whole_path(pattern: str, *, left_out: bool) -> None:
+    excludes = Excludes([pattern])
+    assert excludes.leave_out("anna/x", is_directory=True, source="home/") is left_out
+
+
+def test_the_later_pattern_wins_whichever_way_it_is_anchored() -> None:
+    for patterns, left_out in (["/s/*.o", "!keep.o"], False), (["!keep.o", "/s/*.o"], True):
+        excludes = Excludes(patterns)
+        assert excludes.leave_out("keep.o", is_directory=False, source="s/") is left_out
+        assert excludes.leave_out("a\nb.o", is_directory=False, source="s/")
 
 
 def test_patterns_come_from_the_command_line_first_and_then_from_files(tmp_path: Path) -> None:

@@ -362,7 +362,7 @@ def test_a_scan_leaves_access_times_alone(tmp_path: Path) -> None:
 
 def test_patterns_prune_what_lies_below_a_source(tmp_path: Path) -> None:
     plant(tmp_path, "src/a.o", "src/b.c", "src/build/x", "src/deep/build/y", "src/deep/z.o")
-    excludes = Excludes(["*.o", "/build"])
+    excludes = Excludes(["*.o", f"{tmp_path}/src/build"])
     run = Scan(tmp_path / "src", excludes=excludes)
     assert run.below(tmp_path) == [
         "src",
@@ -383,8 +383,16 @@ def test_a_source_is_saved_whatever_patterns_say(tmp_path: Path) -> None:
 
 def test_patterns_are_anchored_at_the_innermost_source(tmp_path: Path) -> None:
     plant(tmp_path, "a/tmp/1", "a/b/tmp/2", "a/b/c/tmp/3")
-    run = Scan(tmp_path / "a", tmp_path / "a" / "b", excludes=Excludes(["/tmp"]))
-    assert run.below(tmp_path) == ["a", "a/b", "a/b/c", "a/b/c/tmp", "a/b/c/tmp/3"]
+    run = Scan(tmp_path / "a", tmp_path / "a" / "b", excludes=Excludes(["c/tmp", "b/tmp"]))
+    kept = ["a", "a/b", "a/tmp", "a/b/c", "a/b/tmp", "a/b/tmp/2", "a/tmp/1"]
+    assert run.below(tmp_path) == kept
+
+
+def test_a_whole_path_is_left_out_whichever_source_it_lies_in(tmp_path: Path) -> None:
+    plant(tmp_path, "a/tmp/1", "a/b/tmp/2", "a/b/c/tmp/3")
+    excludes = Excludes([f"{tmp_path}/a/b/tmp", f"{tmp_path}/a/*/c/tmp", f"{tmp_path}/a/b"])
+    run = Scan(tmp_path / "a", tmp_path / "a" / "b", excludes=excludes)
+    assert run.below(tmp_path) == ["a", "a/b", "a/tmp", "a/b/c", "a/tmp/1"]
 
 
 def test_patterns_see_names_that_are_not_utf_8_and_new_lines(tmp_path: Path) -> None:
