@@ -130,6 +130,12 @@ def _serve(state: Path, config: Config) -> None:
     try:
         for address in daemon.start():
             log.info("listening on %s", address)
+        if socket := daemon.invites_first():
+            # Not the code itself: logs are copied to places where it has no business.
+            log.info(
+                "no account yet; for the first person's code: backitctl admin invite --socket %s",
+                socket,
+            )
         seconds = systemd.watchdog_seconds(os.environ, os.getpid())
         if seconds is not None:
             watchdog = systemd.Watchdog(seconds, daemon.healthy)

@@ -103,6 +103,13 @@ class Daemon:
         self._admin.start((ADMIN_SERVICE,))
         return addresses
 
+    def invites_first(self) -> str:
+        """The socket on which the administrator gets the first person's invite; empty if that is
+        not what the box waits for.
+        """
+        waits = not self._config.open_signup and not self._store.has_accounts()
+        return str(self._admin_socket.path) if waits else ""
+
     def stop(self) -> None:
         """No new calls; those that run get a while; then the store is closed."""
         seconds = self._config.limits.stop_seconds

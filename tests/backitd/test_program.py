@@ -301,6 +301,21 @@ def test_files_are_the_owners_alone_and_nothing_can_be_dumped(folder: Path) -> N
         assert (folder / "s").stat().st_mode & 0o777 == 0o666
 
 
+def test_a_new_box_says_where_its_first_code_comes_from(folder: Path) -> None:
+    with program(*arguments(folder)) as running:
+        found = running.wait_for(r"no account yet.*backitctl (admin invite --socket \S+)")
+        running.wait_for("ready")
+        command = [str(Path(sys.executable).parent / "backitctl"), *found[1].split()]
+        code = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        with Client(f"unix:{folder}/s") as client:
+            client.sign_up(Person("first"), code)
+        assert running.stop() == 0
+        assert code not in running.log
+    with program(*arguments(folder)) as running:
+        running.wait_for("ready")
+        assert "no account yet" not in running.log
+
+
 def test_the_log_holds_no_secrets(folder: Path) -> None:
     """At the most talkative level: no token, no invite, no challenge, no key, no request."""
     (folder / "c.toml").write_text('log_level = "debug"')

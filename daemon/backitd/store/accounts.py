@@ -173,6 +173,11 @@ class Accounts:
                 self._objects.remove_statements(standing.replaced_slots)
                 self._catalog.empty_log()
 
+    def has_any(self) -> bool:
+        """Whether anybody has signed up."""
+        with self._catalog.reading() as db:
+            return bool(catalog.accounts(db))
+
     def find_user(self, user: str) -> AccountRow | None:
         with self._catalog.reading() as db:
             row = catalog.account_of_user(db, rules.user_key(user))

@@ -185,6 +185,10 @@ class Store:
         self._accounts.create(account, statements)
         return self._accounts.get(account)
 
+    def has_accounts(self) -> bool:
+        """Whether anybody has signed up."""
+        return self._accounts.has_any()
+
     def find_user(self, user: str) -> AccountRow | None:
         """Without regard to case; in any Unicode form."""
         return self._accounts.find_user(user)
