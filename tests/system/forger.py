@@ -127,6 +127,12 @@ class Forger:
         )
 
 
+def rehashed(record: bytes, at: int, new: bytes) -> bytes:
+    """A record that says something else, with the right hash at its end."""
+    changed = record[:at] + new + record[at + len(new) : -primitives.HASH_BYTES]
+    return changed + primitives.digest(changed)
+
+
 @contextmanager
 def stolen_machine(person: Person) -> Generator[Forger]:
     """What somebody can do who has copied a machine's home."""

@@ -32,6 +32,13 @@ class Stored:
             opened.seek(self.place.offset)
             return opened.read(self.place.length)
 
+    def replace(self, record: bytes) -> None:
+        """Put another record of the same length in its place."""
+        assert len(record) == self.place.length
+        with self.file.open("r+b") as opened:
+            opened.seek(self.place.offset)
+            opened.write(record)
+
 
 def stored_records(state: Path) -> list[Stored]:
     """Every record of every pack."""

@@ -201,7 +201,9 @@ def test_a_home_that_cannot_be_read_or_is_damaged_says_so(
     device = person.home / "state" / "devices" / "default.json"
     for file in (profile, device):
         kept = file.read_bytes()
-        for damage in (b"", b"{}", b"\xff\xfe", kept[:-20]):
+        later = kept.replace(b'"version": 1', b'"version": 2')
+        assert later != kept
+        for damage in (b"", b"{}", b"\xff\xfe", kept[:-20], later):
             file.write_bytes(damage)
             output = person.ctl("backup", source, expect=1)
             assert file.name in output.errors
@@ -228,6 +230,26 @@ def test_a_home_of_somebody_else_is_refused(box: Box, source: Path, tmp_path: Pa
     assert person.ctl("backup", source, expect=(0, 4)).code == 4
     locked.chmod(0o600)
     person.backup(source)
+
+
+def test_a_store_of_a_later_format_is_left_alone(source: Path, tmp_path: Path) -> None:
+    trees.plant(source, "later format", files=3, large=0)
+    with programs.running(tmp_path / "box") as box:
+        person = Person(tmp_path / "home")
+        person.joins(box.unix)
+        person.backup(source)
+        box.stop()
+        (marker,) = (box.state / "store").glob("store*")
+        kept = marker.read_bytes()
+        marker.chmod(0o600)
+        marker.write_bytes(kept.replace(b"format = 1", b"format = 2"))
+        with unchanged(box.state / "store"):
+            with pytest.raises(programs.Failed, match="format 2"):
+                box.start()
+            box.stop()
+        marker.write_bytes(kept)
+        box.start()
+        assert len(person.snapshots()) == 1
 
 
 def test_a_lost_cache_costs_time_only(newcomer: Person, source: Path, tmp_path: Path) -> None:

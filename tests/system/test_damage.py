@@ -14,6 +14,7 @@ from tests.fidelity import manifest
 from tests.fidelity.manifest import Manifest
 from tests.programs import Box, Output, Person
 from tests.system import trees
+from tests.system.forger import rehashed
 from tests.system.packs import Stored, flip_bit, session_of, stored_records
 from tests.system.sameness import assert_held, assert_same, contents
 
@@ -98,6 +99,21 @@ def test_a_flipped_bit_in_content_costs_one_file(saved: Saved, box: Box, tmp_pat
     (saved.source / "victim").touch()
     assert saved.person.backup(saved.source)["new_bytes"] > 0
     saved.assert_healed(tmp_path)
+
+
+def test_a_record_of_a_later_version_is_named_and_nothing_is_guessed(
+    saved: Saved, box: Box, tmp_path: Path
+) -> None:
+    victim = saved.records(Kind.DATA)[0]
+    with at_rest(box):
+        victim.replace(rehashed(victim.read(), 4, b"\2"))
+    output = saved.person.restore(saved.place, tmp_path / "restored", expect=3)
+    (failed,) = output.named("failed")
+    assert victim.place.chunk.hex in failed["why"]
+    assert "record of version 2" in box.log_text()
+    expected = contents(saved.source)
+    del expected["victim"]
+    assert contents(tmp_path / "restored") == expected
 
 
 def test_a_flipped_bit_in_a_node_is_named_and_the_rest_is_found(

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from backit.crypto import primitives
 from backit.errors import BackitError, RecordInvalid, ReferencesMissing, Unavailable, Unsupported
 from backit.format import record
 from backit.format.v1 import tree_pb2 as pb
@@ -18,7 +17,7 @@ from backit.ids import ChunkId
 from tests.patience import until
 from tests.programs import Box, Person
 from tests.system import trees
-from tests.system.forger import Forger, stolen_machine
+from tests.system.forger import Forger, rehashed, stolen_machine
 from tests.system.sameness import assert_same, contents
 from tests.system.trees import MIB
 
@@ -179,12 +178,6 @@ LIES: dict[str, tuple[Callable[[Forger, bytes], bytes], type[BackitError]]] = {
 
 def flipped(data: bytes, at: int) -> bytes:
     return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
-
-
-def rehashed(data: bytes, at: int, new: bytes) -> bytes:
-    """A record that says something else, with the right hash at its end."""
-    changed = data[:at] + new + data[at + len(new) : -primitives.HASH_BYTES]
-    return changed + primitives.digest(changed)
 
 
 @pytest.mark.parametrize("lie", LIES)
