@@ -148,6 +148,14 @@ def test_links_between_documents_lead_somewhere(document: Path) -> None:
     assert [link for link in local if not (document.parent / link).exists()] == []
 
 
+def test_each_promise_names_a_test_that_exists() -> None:
+    text = (ROOT / "docs/promises.md").read_text(encoding="utf-8")
+    named: list[tuple[str, str]] = re.findall(r"`(tests/\S+\.py)::(\w*)`", text)
+    assert len(named) == text.count("::") > 40
+    sources = {file: (ROOT / file).read_text(encoding="utf-8") for file, _test in named}
+    assert [pair for pair in named if f"def {pair[1]}(" not in sources[pair[0]]] == []
+
+
 def make_targets() -> dict[str, str]:
     """Target -> its line of help."""
     text = (ROOT / "Makefile").read_text(encoding="utf-8")
