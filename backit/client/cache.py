@@ -216,6 +216,13 @@ class SeenCache:
         """Rely on nothing."""
         self._rows = {}
 
+    def make_room(self, count: int) -> None:
+        """Forget the oldest rows as far as so many new ones will be too many with them."""
+        rows = self._loaded()
+        surplus = len(rows) + count - SEEN_MAX
+        if surplus > 0:
+            self._rows = dict(islice(rows.items(), surplus, None))
+
     def put(self, content: bytes, place: tuple[bytes, int, int]) -> None:
         rows = self._loaded()
         rows.pop(content, None)  # the newest come last

@@ -141,11 +141,12 @@ class Contents:
 
     def remember(self) -> None:
         """Tell the seen index where this run's files lie; everything must have been sent."""
+        self._seen.make_room(len(self._placed_before) + len(self._placed))
         for placed in (self._placed_before, self._placed):
-            for key, placement in placed.items():
-                (extent,) = placement.extents()
+            # Out of here as it goes in there: both as a whole would need twice the memory.
+            for key in list(placed):
+                (extent,) = placed.pop(key).extents()
                 self._seen.put(key, (extent.chunk.raw, extent.offset, extent.length))
-            placed.clear()
 
     def _remember_placed(self, key: bytes, placement: Placement) -> Placement:
         if len(self._placed) >= SEEN_MAX // 2:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from backit.client import cache as cache_module
 from backit.client import contents as contents_module
 from backit.client.cache import Box, SeenCache
 from backit.client.contents import Contents, LargeFile, Placement
@@ -257,6 +258,25 @@ def test_only_so_many_files_of_a_run_are_remembered_and_none_is_lost(
     assert again is not placed[-21]
     contents.close()
     assert [read(paper, placement) for placement in [*placed, again]] == [*files, files[-21]]
+
+
+@pytest.mark.parametrize(("new", "old_left"), [(0, 20), (5, 15), (30, 0)])
+def test_new_files_take_the_room_of_the_oldest(
+    paper: Paper, seen: SeenCache, monkeypatch: pytest.MonkeyPatch, new: int, old_left: int
+) -> None:
+    monkeypatch.setattr(contents_module, "SEEN_MAX", 40)
+    monkeypatch.setattr(cache_module, "SEEN_MAX", 20)
+    old = some_files(8, 20, 100)
+    chunks = [remember_old(seen, paper, data, alive=True) for data in old]
+    contents = Contents(paper, seen, ())
+    files = some_files(9, new, 100)
+    for data in files:
+        place(contents, data)
+    contents.close()
+    contents.remember()
+    known = {chunk for chunk, _length in seen.reaches()}
+    assert [chunk in known for chunk in chunks] == [n >= 20 - old_left for n in range(20)]
+    assert all(seen.get(hash_of(data)[:16]) for data in files)
 
 
 def test_what_kept_a_name_from_coming_is_told_to_whoever_waits(
