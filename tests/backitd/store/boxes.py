@@ -149,6 +149,15 @@ class Box:
     def all_present(self, machine: Machine, chunks: Sequence[Chunk]) -> bool:
         return self.states(machine, chunks) == [FetchState.PRESENT] * len(chunks)
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether no pack is in doubt; the settler works in a thread of its own."""
+        return self.query("index", "SELECT count(*) FROM pack WHERE doubt > 0") == [(0,)]
+
+    def settle(self) -> None:
+        """Wait until no pack is in doubt."""
+        until(lambda: self.is_settled, "nothing is in doubt")
+
     def query(self, database: str, *queries: str) -> list[tuple[object, ...]]:
         """Straight from "catalog" or "index", or into it; the rows of the last query."""
         connection = sqlite3.connect(self.state / f"{database}.db", timeout=60)

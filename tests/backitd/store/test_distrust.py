@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,8 +11,6 @@ from backit.errors import ReferencesMissing
 from tests.backitd.store.spoiling import find, flip
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from tests.backitd.store.boxes import Box, Chunk, Session
 
 pytestmark = pytest.mark.logs_warnings
@@ -38,7 +35,7 @@ class Domain:
         self.box.store.put_statements(owner.account, [self.stolen.machine.revocation(moment)])
 
     def missing(self) -> list[str]:
-        wait_until(lambda: settled(self.box))
+        self.box.settle()
         names = {self.early: "early", self.late: "late", self.leaf: "leaf", self.root: "root"}
         return [list(names.values())[at] for at in self.laptop.missing(*names)]
 
@@ -59,18 +56,6 @@ def domain(session: Session) -> Domain:
     root = session.node(b"root", leaf)
     session.upload(leaf, root)
     return Domain(box, session, stolen, early, late, leaf, root, theft)
-
-
-def wait_until(holds: Callable[[], bool]) -> None:
-    """The settler works in a thread of its own."""
-    deadline = time.monotonic() + 300
-    while not holds():
-        assert time.monotonic() < deadline, "it never came true"
-        time.sleep(0.01)
-
-
-def settled(box: Box) -> bool:
-    return box.query("index", "SELECT count(*) FROM pack WHERE doubt > 0") == [(0,)]
 
 
 def again(domain: Domain) -> Chunk:
@@ -104,7 +89,7 @@ def test_no_snapshot_is_committed_on_it(domain: Domain) -> None:
     with pytest.raises(ReferencesMissing):
         domain.laptop.commit(domain.root)
     domain.laptop.upload(again(domain))
-    wait_until(lambda: settled(domain.box))
+    domain.box.settle()
     domain.laptop.commit(domain.root)
 
 
@@ -122,7 +107,7 @@ def test_what_is_on_its_way_is_too_late_as_well(domain: Domain) -> None:
     upload.put([chunk.record])
     domain.revoke()
     upload.finish()
-    wait_until(lambda: settled(domain.box))
+    domain.box.settle()
     assert domain.laptop.missing(chunk) == [0]
 
 

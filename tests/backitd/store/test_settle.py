@@ -10,7 +10,6 @@ from backit.errors import ReferencesMissing, Unavailable
 from backitd.store import FetchState, StoreSettings, settle
 from tests.backitd.store.boxes import open_box
 from tests.backitd.store.spoiling import find, flip
-from tests.patience import until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,10 +35,6 @@ class Tree:
             session.upload(chunk)
 
 
-def settled(box: Box) -> bool:
-    return box.query("index", "SELECT count(*) FROM pack WHERE doubt > 0") == [(0,)]
-
-
 def quarantine(box: Box, chunk: Chunk) -> None:
     """As the index does it when damage was found, but nobody settles what follows."""
     box.query(
@@ -54,7 +49,7 @@ def lose(session: Session, chunk: Chunk) -> None:
     path, start = find(session.box, chunk)
     flip(path, start + 150)
     assert session.box.states(session.machine, [chunk]) == [FetchState.DAMAGED]
-    until(lambda: settled(session.box), "nothing is in doubt")
+    session.box.settle()
 
 
 def test_nodes_above_lost_data_are_read_but_not_relied_on(session: Session) -> None:
@@ -121,7 +116,7 @@ def test_what_comes_back_makes_the_nodes_above_it_live_again(session: Session) -
     tree = Tree(session)
     lose(session, tree.one)
     session.upload(tree.one)
-    until(lambda: settled(session.box), "nothing is in doubt")
+    session.box.settle()
     assert session.missing(*tree.everything) == []
     session.commit(tree.root)
 
@@ -151,7 +146,7 @@ def test_settling_that_was_cut_off_is_finished_at_the_next_start(session: Sessio
     tree = Tree(session)
     box = session.box
     quarantine(box, tree.one)
-    assert not settled(box)
+    assert not box.is_settled
     assert session.missing(tree.root) == []
     box.reopen()
     again = box.session(session.machine)

@@ -82,6 +82,7 @@ def busy(box: Box) -> None:
             order = person.order(second.snapshot.raw, number, forgotten=forgotten)
             box.store.forget(person.account, order)
     box.store.put_statements(person.account, [machine.revocation()])
+    box.settle()
 
 
 @pytest.fixture(scope="module")
