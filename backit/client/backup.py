@@ -88,7 +88,9 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a run did; `snapshot` is None after a dry run."""
+    """What a run did; `snapshot` is None after a dry run. `turned_back`: what makes one doubt that
+    the appliance is what it was.
+    """
 
     snapshot: SnapshotId | None
     totals: pb.Totals
@@ -165,7 +167,7 @@ class Backup:
             self._watermarks.save(watermarks)
         except OSError as error:
             self._not_remembered(result.problems, (error.strerror or str(error)).lower())
-        return replace(result, turned_back=tuple(turned_back))
+        return replace(result, turned_back=(*turned_back, *result.turned_back))
 
     def _save(
         self,
@@ -181,7 +183,7 @@ class Backup:
         body = self._body(label)
         body.started, body.ended = started, time.time_ns()
         body.totals.CopyFrom(self._totals(grown.problems, grown.root))
-        snapshot = sessions.commit(
+        snapshot, doubts = sessions.commit(
             self._appliance,
             self._device,
             session,
@@ -192,7 +194,7 @@ class Backup:
         why = reading.committed(snapshot, self.progress.sent.new_bytes)
         if why:
             self._not_remembered(grown.problems, why)
-        return Result(snapshot, body.totals, grown.problems)
+        return Result(snapshot, body.totals, grown.problems, tuple(doubts))
 
     def _send(self, session: Session, reading: ReadingHost, start: Start) -> Grown:
         """Everything below the root that this returns is on the appliance, and durable."""

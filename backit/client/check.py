@@ -36,7 +36,9 @@ SAMPLED_MIN = 60
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that is not as it should be. `kind` is snapshot, series, node or data."""
+    """Something that is not as it should be. `kind` is snapshot, receipt, series, domain, node or
+    data.
+    """
 
     kind: str
     name: str
@@ -90,6 +92,7 @@ class Check:
         everything, broken = self._history.readable(trashed=True)
         for name, error in broken:
             yield Finding("snapshot", name, str(error))
+        yield from check_receipts(everything)
         yield from check_series(everything)
         kept = [each for each in everything if not each.trashed]
         self.progress.snapshots = len(everything)
@@ -168,6 +171,14 @@ class Check:
             else:
                 self.progress.opened_bytes += len(found)
         return broken
+
+
+def check_receipts(snapshots: Iterable[Snapshot]) -> Iterator[Finding]:
+    """That the appliance still answers for when it took each snapshot. At most one finding."""
+    doubtful = [each for each in snapshots if not each.attested]
+    if doubtful:
+        why = f"{len(doubtful)} receipts, its own first, are not by the key pinned at pairing"
+        yield Finding("receipt", doubtful[0].id.hex, why)
 
 
 def check_series(snapshots: Iterable[Snapshot]) -> Iterator[Finding]:

@@ -40,6 +40,8 @@ class Snapshot:
     root: ChunkId
     domain: DomainId
     body: pb.SnapshotBody
+    # Its receipt is signed by the key that was pinned at pairing: `received` is not made up since.
+    attested: bool = True
 
 
 class History:
@@ -138,6 +140,7 @@ class History:
             root=ChunkId(fields.root),
             domain=DomainId(fields.domain_id),
             body=body,
+            attested=self._appliance.attests(listed.receipt, found),
         )
 
 

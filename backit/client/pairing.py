@@ -36,6 +36,7 @@ class Found:
 
     address: Address
     ca_certificate: str
+    receipt_key: bytes
     version: str
     open_signup: bool
 
@@ -54,7 +55,7 @@ def look(address: Address) -> Found:
     # the box.
     with Appliance(address, claimed) as appliance:
         found = appliance.introduce(claimed)
-    return Found(address, claimed, found.version, found.open_signup)
+    return Found(address, claimed, found.receipt_key, found.version, found.open_signup)
 
 
 def _claimed_ca(address: Address, shown: str) -> str:

@@ -1,7 +1,8 @@
 """A profile: one person's account on one appliance, as this machine knows it.
 
-It pins the appliance's CA certificate and, once there is an account, the owner's key. No secrets:
-those lie beside it (`device`, `login`). Nothing here talks to the appliance.
+It pins the appliance's CA certificate, the key of its receipts and, once there is an account, the
+owner's key. No secrets: those lie beside it (`device`, `login`). Nothing here talks to the
+appliance.
 """
 
 from __future__ import annotations
@@ -98,6 +99,8 @@ class Profile:
     name: str
     address: Address
     ca_certificate: str
+    # Ed25519 key that signs the appliance's receipts, as it was told under that CA.
+    receipt_key: bytes = b""
     user: str = ""
     account: AccountId | None = None
     owner_key: bytes = b""
@@ -118,6 +121,7 @@ class Profile:
             "version": VERSION,
             "address": str(self.address),
             "ca_certificate": self.ca_certificate,
+            "receipt_key": self.receipt_key.hex(),
             "user": self.user,
             "account": self.account.hex if self.account else None,
             "owner_key": self.owner_key.hex(),
@@ -140,6 +144,7 @@ class Profile:
                 name=name,
                 address=Address.parse(document["address"]),
                 ca_certificate=one_certificate(document["ca_certificate"]),
+                receipt_key=bytes.fromhex(document["receipt_key"]),
                 user=document["user"],
                 account=AccountId.from_hex(account) if account else None,
                 owner_key=bytes.fromhex(document["owner_key"]),

@@ -4,8 +4,8 @@ own.
 Every call made through an `Appliance` has a deadline (streams have keepalive instead), carries the
 login's token, logs in again once if the appliance has forgotten it, and raises nothing but
 backit.errors. Calls that may be repeated are, while the appliance is out of reach for a moment. No
-keys are opened and no formats read here. Use the stubs' plain calls: `.future()` and `.with_call()`
-are not mapped.
+keys are opened here, and no formats read but the appliance's own receipts. Use the stubs' plain
+calls: `.future()` and `.with_call()` are not mapped.
 """
 
 from __future__ import annotations
@@ -25,6 +25,9 @@ from backit.client.profile import fingerprint_of
 from backit.client.status import error_of
 from backit.crypto import primitives
 from backit.errors import BackitError, LoginNeeded, Unavailable, Unsupported, Untrusted
+from backit.format import statement
+from backit.format.magic import KIB, MESSAGE_LIMIT, MIB
+from backit.format.statement import StatementKind
 from backit.ids import AccountId
 from backit.v1 import (
     accounts_pb2,
@@ -41,6 +44,7 @@ if TYPE_CHECKING:
 
     from backit.client.profile import Address, Profile
     from backit.crypto.keys import SigningKey
+    from backit.ids import SnapshotId
 
 API_VERSION = 1
 LOGIN_SCHEME = 1
@@ -84,9 +88,16 @@ class Appliance:
     """
 
     def __init__(
-        self, address: Address, ca_certificate: str, *, account: AccountId | None = None
+        self,
+        address: Address,
+        ca_certificate: str,
+        *,
+        account: AccountId | None = None,
+        receipt_key: bytes = b"",
     ) -> None:
+        """`receipt_key`: the pinned one; without it receipts are not checked."""
         self.address = address
+        self.receipt_key = receipt_key
         self.account: AccountId | None = account
         self.token = ""
         self._pinned = fingerprint_of(ca_certificate)
@@ -114,7 +125,12 @@ class Appliance:
         With `token`, from an earlier login with the same key, logs in only once that has ended.
         Raises Untrusted, Unavailable, Unsupported, LoginRefused.
         """
-        appliance = cls(profile.address, profile.ca_certificate, account=profile.account)
+        appliance = cls(
+            profile.address,
+            profile.ca_certificate,
+            account=profile.account,
+            receipt_key=profile.receipt_key,
+        )
         try:
             appliance.introduce(profile.ca_certificate)
             appliance.token, appliance._credential = token, key
@@ -143,6 +159,17 @@ class Appliance:
                 f"this program {API_VERSION}"
             )
         return found
+
+    def attests(self, receipt: bytes, snapshot: SnapshotId) -> bool:
+        """Whether this is a receipt for the snapshot, signed by the pinned key if there is one."""
+        if not self.receipt_key:
+            return True
+        try:
+            found = statement.parse(receipt)
+            found.verify(self.receipt_key)
+        except BackitError:
+            return False
+        return (found.kind, found.subject) == (StatementKind.RECEIPT, snapshot.raw)
 
     def challenge(self, name: str) -> accounts_pb2.Challenge:
         """Begin a login. Raises Untrusted if the challenge names another CA than the pinned one."""

@@ -144,9 +144,10 @@ def commit(
     body: pb.SnapshotBody,
     *,
     complete: bool,
-) -> SnapshotId:
-    """Sign and commit the snapshot. It exists when this returns. Raises HeadMoved,
-    ReferencesMissing.
+) -> tuple[SnapshotId, list[str]]:
+    """Sign and commit the snapshot. It exists when this returns.
+
+    Also what is wrong with its receipt, if anything. Raises HeadMoved, ReferencesMissing.
     """
     for other in session.others:
         fields = snapshot.header_body(other)
@@ -177,5 +178,8 @@ def commit(
     request = snapshots_pb2.CommitSnapshotRequest(
         lease=session.lease, header=header.encoded, sealed_body=sealed
     )
-    appliance.snapshots.CommitSnapshot(request)
-    return snapshot.snapshot_id(header)
+    answer = appliance.snapshots.CommitSnapshot(request)
+    found = snapshot.snapshot_id(header)
+    return found, [] if appliance.attests(answer.receipt, found) else [
+        "the receipt of this snapshot is not signed by the key that was pinned at pairing"
+    ]

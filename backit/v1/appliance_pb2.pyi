@@ -44,7 +44,7 @@ class Appliance(_message.Message):
     open_signup: _builtins.bool
     """Whether one may sign up without an invite."""
     receipt_key: _builtins.bytes
-    """Ed25519 public key that signs receipts."""
+    """Ed25519 public key that signs receipts; clients pin it with the CA, and tell when it has changed."""
     def __init__(
         self,
         *,

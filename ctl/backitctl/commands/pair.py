@@ -61,7 +61,12 @@ def command(
 def _pinned(settings: Settings, found: pairing.Found) -> Profile:
     """A new profile, or the old one of this name with the new pin; its account stays."""
     try:
-        old = Profile.load(settings.home, settings.profile)
+        profile = Profile.load(settings.home, settings.profile)
     except NotFound:
-        return Profile(settings.profile, found.address, found.ca_certificate)
-    return replace(old, address=found.address, ca_certificate=found.ca_certificate)
+        profile = Profile(settings.profile, found.address, found.ca_certificate)
+    return replace(
+        profile,
+        address=found.address,
+        ca_certificate=found.ca_certificate,
+        receipt_key=found.receipt_key,
+    )

@@ -168,7 +168,9 @@ def connected(box: Box, person: Person, machine: Machine, folder: Path) -> Gener
     """Connect somebody who has signed up."""
     about = box.client().appliance.GetAppliance(appliance_pb2.GetApplianceRequest())
     address = Address.parse(box.addresses[0])
-    profile = Profile("default", address, about.ca_certificate, account=person.account)
+    profile = Profile(
+        "default", address, about.ca_certificate, about.receipt_key, account=person.account
+    )
     login = Credential(person.slot.name, person.keys.login)
     with (
         Appliance.connect(profile, keys_of(machine).credential) as device,

@@ -47,6 +47,8 @@ CODES = {
 }
 KEEPS_HISTORY = (StatementKind.ACCOUNT, StatementKind.EPOCH)
 
+RECEIPT_KEY = b"r" * 32
+
 
 def refuse(context: grpc.ServicerContext, reason: str) -> NoReturn:
     """End a call as the daemon does: a status with our reason in its details."""
@@ -251,6 +253,7 @@ class _Appliance(appliance_pb2_grpc.ApplianceServiceServicer):
             oldest_api=1,
             newest_api=1,
             incarnation_id=bytes(IncarnationId.LENGTH),
+            receipt_key=RECEIPT_KEY,
         )
         self._memory.lie_about_itself(answer)
         return answer

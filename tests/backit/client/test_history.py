@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from backit.client.check import check_receipts
 from backit.client.history import History, Snapshot
 from backit.errors import BackitError, Damaged, Invalid, SnapshotNotFound
 from backit.format import snapshot as snapshots
@@ -315,3 +316,17 @@ def test_two_machines_of_one_label_are_told_apart_by_id_only(scene: Scene, box: 
     with pytest.raises(Invalid, match="several devices"):
         scene.history.resolve("latest@desk")
     assert scene.history.resolve(f"latest@{twin.device.hex}").device == twin.device
+
+
+def test_a_receipt_by_another_key_than_the_pinned_one_is_told_of(scene: Scene) -> None:
+    """Whoever has the disks may have made it up since; the snapshot opens all the same."""
+    assert all(each.attested for each in scene.history.all())
+    assert list(check_receipts(scene.history.all())) == []
+    scene.house.owner.receipt_key = scene.house.device.receipt_key = b"k" * 32
+    found = scene.history.all()
+    assert not any(each.attested for each in found)
+    (finding,) = check_receipts(found)
+    assert (finding.kind, finding.name) == ("receipt", found[0].id.hex)
+    result = scene.house.save(scene.house.folder)
+    assert any("pinned at pairing" in text for text in result.turned_back)
+    assert len(scene.history.all()) == len(found) + 1

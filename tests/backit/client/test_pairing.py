@@ -17,7 +17,7 @@ from backit.client.remote import Appliance
 from backit.errors import Invalid, Unavailable, Untrusted
 from tests.backit.client import certificates
 from tests.backit.client.certificates import Pair
-from tests.backit.client.memory_appliance import MemoryAppliance
+from tests.backit.client.memory_appliance import RECEIPT_KEY, MemoryAppliance
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,6 +55,7 @@ def box(serve: Serve, authority: Pair) -> Address:
 def test_a_look_finds_the_ca(box: Address, authority: Pair) -> None:
     found = pairing.look(box)
     assert (found.fingerprint, found.ca_certificate) == (authority.fingerprint, authority.pem)
+    assert found.receipt_key == RECEIPT_KEY
 
 
 def test_the_pinned_ca_is_all_that_is_needed(box: Address, authority: Pair) -> None:

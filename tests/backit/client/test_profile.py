@@ -49,6 +49,7 @@ def make(authority: certificates.Pair) -> Profile:
         "work",
         Address.parse("tcp:box:7000"),
         authority.pem,
+        receipt_key=bytes(reversed(range(32))),
         user="Zoë",
         account=AccountId(bytes(range(16))),
         owner_key=bytes(range(32)),
