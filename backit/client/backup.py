@@ -156,7 +156,8 @@ class Backup:
                 self._appliance, self._device, self._series, self._ledger
             )
             try:
-                turned_back = sessions.turned_back(session, watermarks)
+                turned_back = sessions.restored(self._appliance.incarnation, watermarks)
+                turned_back += sessions.turned_back(session, watermarks)
                 result = self._save(session, reading, label, started, trust=trust)
             except BaseException:
                 self._give_back(session)

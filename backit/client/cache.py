@@ -253,7 +253,7 @@ class SeenCache:
 
 
 class WatermarkCache:
-    """The newest snapshot of each series that the appliance has shown this device."""
+    """What the appliance has shown this device: its store, and the newest of each series."""
 
     def __init__(self, folder: Path, box: Box) -> None:
         self._path = folder / "watermarks"
@@ -275,7 +275,8 @@ class WatermarkCache:
             newest[row.series_id] = max(row.counter, newest.get(row.series_id, 0))
         rows = [pb.CachedSeries(series_id=each, counter=newest[each]) for each in sorted(newest)]
         self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        sealed = self._box.seal(NO_SERIES, message.encode(pb.Watermarks(series=rows)))
+        marks = pb.Watermarks(series=rows, incarnation_id=watermarks.incarnation_id)
+        sealed = self._box.seal(NO_SERIES, message.encode(marks))
         _replace(self._path, [sealed])
 
 

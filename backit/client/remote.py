@@ -98,6 +98,8 @@ class Appliance:
         """`receipt_key`: the pinned one; without it receipts are not checked."""
         self.address = address
         self.receipt_key = receipt_key
+        # Of the appliance's store, as `introduce` was told.
+        self.incarnation = b""
         self.account: AccountId | None = account
         self.token = ""
         self._pinned = fingerprint_of(ca_certificate)
@@ -158,6 +160,7 @@ class Appliance:
                 f"the appliance speaks API {found.oldest_api} to {found.newest_api}, "
                 f"this program {API_VERSION}"
             )
+        self.incarnation = found.incarnation_id
         return found
 
     def attests(self, receipt: bytes, snapshot: SnapshotId) -> bool:

@@ -136,6 +136,15 @@ def turned_back(session: Session, watermarks: cache_pb2.Watermarks) -> list[str]
     ]
 
 
+def restored(incarnation: bytes, watermarks: cache_pb2.Watermarks) -> list[str]:
+    """Whether the store is another one than last time; afterwards the watermarks name this one."""
+    before, watermarks.incarnation_id = watermarks.incarnation_id, incarnation
+    if before in (b"", incarnation):
+        return []
+    change = f"it was {before.hex()}, now it is {incarnation.hex()}"
+    return [f"the appliance's store was copied or restored: {change}"]
+
+
 def commit(
     appliance: Appliance,
     device: DeviceKeys,

@@ -101,6 +101,9 @@ class Watermarks(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SERIES_FIELD_NUMBER: _builtins.int
+    INCARNATION_ID_FIELD_NUMBER: _builtins.int
+    incarnation_id: _builtins.bytes
+    """Incarnation id of its store (16 bytes)."""
     @_builtins.property
     def series(self) -> _containers.RepeatedCompositeFieldContainer[Global___CachedSeries]:
         """Newest snapshot seen of each series, by series id."""
@@ -109,10 +112,11 @@ class Watermarks(_message.Message):
         self,
         *,
         series: _abc.Iterable[Global___CachedSeries] | None = ...,
+        incarnation_id: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["series", b"series"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["incarnation_id", b"incarnation_id", "series", b"series"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -219,6 +219,10 @@ class Disk:
     def close(self, fd: int) -> None:
         os.close(fd)
 
+    def place(self, name: Path) -> tuple[int, int]:
+        """Where a file is: file system and inode. No copy of it is there, however alike."""
+        return os.statvfs(name).f_fsid, name.stat().st_ino
+
     def capacity(self, folder: Path) -> tuple[int, int]:
         """Bytes of the disk, and how many of them are free for us."""
         found = os.statvfs(folder)

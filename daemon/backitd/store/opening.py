@@ -8,10 +8,11 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import struct
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from backit.crypto.keys import SigningKey
-from backit.crypto.primitives import KEY_BYTES
+from backit.crypto.primitives import KEY_BYTES, derive
 from backit.errors import Damaged, NoSpace, Unavailable
 from backit.ids import IncarnationId
 from backitd.store.databases import delete, set_aside
@@ -33,6 +34,7 @@ STORE = "store"
 CATALOG = "catalog.db"
 INDEX = "index.db"
 RECEIPT_KEY = "receipt.key"
+PLACE = struct.Struct("<QQ")
 
 
 class Cache(Protocol):
@@ -70,7 +72,7 @@ def lock_state(state: Path, disk: Disk) -> int:
 def begin_store(
     state: Path, objects: Objects, packs: Packs, random: Random, *, moment: int
 ) -> IncarnationId:
-    """The store's incarnation; makes an empty store where nothing has ever been.
+    """The id that the store began with; makes an empty store where nothing has ever been.
 
     Raises Damaged where there has been a store: an empty mount point is no new one.
     """
@@ -88,6 +90,20 @@ def begin_store(
         objects.create(found, moment)
     _probe(packs.disk, state / STORE)
     return found
+
+
+def incarnation_of(state: Path, disk: Disk, first: IncarnationId) -> IncarnationId:
+    """Of this life of the store: from the id it began with, and where its marker lies.
+
+    So a copied or restored store gets another without anybody's doing, and a restart the same. A
+    file system that was put back as a whole keeps it: that is for the clients' counters to notice.
+    """
+    try:
+        place = disk.place(state / STORE / MARKER)
+    except OSError as error:
+        raise failure(error, "looking where the store's marker lies") from error
+    material = PLACE.pack(*(number % 2**64 for number in place))
+    return IncarnationId(derive("incarnation", first.raw, material)[: IncarnationId.LENGTH])
 
 
 def _probe(disk: Disk, folder: Path) -> None:

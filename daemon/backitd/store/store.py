@@ -74,13 +74,14 @@ class Store:
         root = state / opening.STORE
         objects, packs = Objects(disk, root), Packs(disk, root)
         moment = int(clock.now())
-        self.incarnation = opening.begin_store(state, objects, packs, random, moment=moment)
+        first = opening.begin_store(state, objects, packs, random, moment=moment)
+        self.incarnation = opening.incarnation_of(state, disk, first)
         key = opening.load_receipt_key(state, disk, random, moment=moment)
         self.receipt_key = key.public
         journal = Journal(disk, state)
-        found = opening.open_cache(state / opening.CATALOG, Catalog, self.incarnation)
+        found = opening.open_cache(state / opening.CATALOG, Catalog, first)
         try:
-            index = opening.open_cache(state / opening.INDEX, ChunkIndex, self.incarnation)
+            index = opening.open_cache(state / opening.INDEX, ChunkIndex, first)
         except BaseException:
             found.close()
             raise

@@ -36,7 +36,7 @@ class State(IntEnum):
 class LifeTable(Model):
     """One row: whose cache this is."""
 
-    # The store's incarnation id. Another one in the store's marker makes this file worthless.
+    # The id that the store began with. Another one in its marker makes this file worthless.
     incarnation = BlobField(primary_key=True)
 
     class Meta:

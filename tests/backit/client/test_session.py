@@ -9,7 +9,7 @@ import pytest
 
 from backit.client import session as sessions
 from backit.client.sender import Sender
-from backit.client.session import Session, series_of, turned_back
+from backit.client.session import Session, restored, series_of, turned_back
 from backit.crypto.keys import SigningKey
 from backit.crypto.primitives import Suite
 from backit.engine.tree import TreeBuilder
@@ -250,6 +250,16 @@ def test_an_appliance_that_shows_less_than_before_is_reported(house: Household) 
         f"series {SERIES.hex}: there was snapshot 3, now 2",
     ]
     assert seen == marks(s=3, a=5, b=2), "what was seen stays seen"
+
+
+def test_another_store_than_last_time_is_told_of_once() -> None:
+    seen, first, second = cache_pb2.Watermarks(), b"1" * 16, b"2" * 16
+    assert restored(first, seen) == []
+    assert restored(first, seen) == []
+    (told,) = restored(second, seen)
+    assert first.hex() in told
+    assert second.hex() in told
+    assert restored(second, seen) == []
 
 
 def test_an_appliance_without_a_head_has_turned_back_if_there_was_one(house: Household) -> None:

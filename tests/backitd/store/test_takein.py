@@ -485,7 +485,16 @@ def test_a_store_that_was_copied_whole_opens(session: Session, tmp_path: Path) -
     with open_box(tmp_path / "copy") as copy:
         found = copy.store.snapshot(session.machine.owner.account, row.snapshot)
         assert found.sealed_body == row.sealed_body
-    box.reopen()
+        assert copy.store.incarnation != box.store.incarnation, "clients are to notice"
+    before = box.store.incarnation
+    assert (box.reopen().incarnation, box.rebuild().incarnation) == (before, before)
+    # Restored over itself from that copy.
+    box.store.close()
+    shutil.rmtree(box.state / "store")
+    shutil.copytree(tmp_path / "copy/store", box.state / "store")
+    assert box.reopen().incarnation != before
+    account = session.machine.owner.account
+    assert box.store.snapshot(account, row.snapshot).sealed_body == row.sealed_body
 
 
 def test_drafts_of_a_killed_process_are_swept(session: Session) -> None:
