@@ -14,7 +14,7 @@ import tempfile
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from google.protobuf.message import DecodeError
 
@@ -43,6 +43,8 @@ ROW = struct.Struct("<16s40s")
 PLACE = struct.Struct("<32sII")
 ROWS_A_BLOCK = 16_384
 SEEN_MAX = 500_000
+# Rows that leave memory together.
+SPILL_ROWS = 50_000
 TAG_TEXT = b"\n# Made by BackIT. What is here can be made again.\n"
 
 
@@ -51,6 +53,11 @@ class Box:
 
     def __init__(self, key: bytes) -> None:
         self._key = key
+        self._name_key = primitives.derive("cache name", key)
+
+    def blind(self, name: bytes) -> bytes:
+        """What stands for a name of 16 bytes where it must be found again and not be seen."""
+        return primitives.keyed_digest(self._name_key, name)[: len(name)]
 
     def seal(self, series: SeriesId, plain: bytes) -> bytes:
         nonce = os.urandom(primitives.WRAP_NONCE_BYTES).ljust(primitives.NONCE_BYTES, b"\0")
@@ -190,18 +197,32 @@ class TreeWriter:
             self._file.close()
 
 
-class SeenCache:
-    """The seen index: read when it is first asked, which a run without anything new never does."""
+class Older(Protocol):
+    """Where rows of the seen index go that memory has no room for: archive.py."""
 
-    def __init__(self, folder: Path, box: Box) -> None:
+    def get(self, content: bytes) -> bytes | None: ...
+    def put(self, rows: Iterable[tuple[bytes, bytes]]) -> None: ...
+    def forget(self) -> None: ...
+
+
+class SeenCache:
+    """The seen index: read when it is first asked, which a run without anything new never does.
+
+    Without `older`, rows that memory has no room for are forgotten.
+    """
+
+    def __init__(self, folder: Path, box: Box, older: Older | None = None) -> None:
         self._path = folder / "seen"
         self._box = box
+        self._older = older
         # Places are kept packed: as tuples they would take twice the memory.
         self._rows: dict[bytes, bytes] | None = None
 
     def get(self, content: bytes) -> tuple[bytes, int, int] | None:
         """(chunk, offset, length) of a content hash's first 16 bytes."""
         place = self._loaded().get(content)
+        if place is None and self._older is not None:
+            place = self._older.get(content)
         if place is None:
             return None
         chunk, at, length = PLACE.unpack(place)
@@ -215,27 +236,34 @@ class SeenCache:
     def forget(self) -> None:
         """Rely on nothing."""
         self._rows = {}
-
-    def make_room(self, count: int) -> None:
-        """Forget the oldest rows as far as so many new ones will be too many with them."""
-        rows = self._loaded()
-        surplus = len(rows) + count - SEEN_MAX
-        if surplus > 0:
-            self._rows = dict(islice(rows.items(), surplus, None))
+        if self._older is not None:
+            self._older.forget()
 
     def put(self, content: bytes, place: tuple[bytes, int, int]) -> None:
         rows = self._loaded()
         rows.pop(content, None)  # the newest come last
         rows[content] = PLACE.pack(*place)
+        if len(rows) >= SEEN_MAX + SPILL_ROWS:
+            self._spill()
 
     def save(self) -> None:
         """Replace the file: the newest SEEN_MAX rows. Raises OSError."""
+        self._spill()
         self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         _replace(self._path, self._sealed())
 
+    def _spill(self) -> None:
+        """Make room by giving the oldest rows away."""
+        rows = self._loaded()
+        if len(rows) > SEEN_MAX:
+            spilt = len(rows) - SEEN_MAX
+            if self._older is not None:
+                self._older.put(islice(rows.items(), spilt))
+            # In one go: taking the oldest out of a large dict one by one is slow.
+            self._rows = dict(islice(rows.items(), spilt, None))
+
     def _sealed(self) -> Iterator[bytes]:
-        found = self._loaded()
-        rows = islice(found.items(), max(0, len(found) - SEEN_MAX), None)
+        rows = iter(self._loaded().items())
         while block := b"".join(ROW.pack(*row) for row in islice(rows, ROWS_A_BLOCK)):
             yield self._box.seal(NO_SERIES, block)
 

@@ -100,7 +100,7 @@ class Contents:
         self._seen = seen
         self.worn = frozenset(worn)
         self._worn = {chunk.raw for chunk in worn}
-        # This run's files by hash: the newest, and those before them. Older ones are forgotten.
+        # This run's files by hash: the newest, and those before. The seen index has older ones.
         self._placed: dict[bytes, Placement] = {}
         self._placed_before: dict[bytes, Placement] = {}
         # Old chunks that have been asked for; once answered, all share two futures.
@@ -141,17 +141,32 @@ class Contents:
 
     def remember(self) -> None:
         """Tell the seen index where this run's files lie; everything must have been sent."""
-        self._seen.make_room(len(self._placed_before) + len(self._placed))
         for placed in (self._placed_before, self._placed):
             # Out of here as it goes in there: both as a whole would need twice the memory.
             for key in list(placed):
-                (extent,) = placed.pop(key).extents()
-                self._seen.put(key, (extent.chunk.raw, extent.offset, extent.length))
+                self._tell_seen(key, placed.pop(key))
+
+    def _tell_seen(self, key: bytes, placement: Placement) -> None:
+        (extent,) = placement.extents()
+        self._seen.put(key, (extent.chunk.raw, extent.offset, extent.length))
+
+    def _hand_over(self) -> None:
+        """Have the seen index remember this run's older files instead; those that have a place.
+
+        Whoever finds one there asks for its chunk, even if this run never ends.
+        """
+        rest: dict[bytes, Placement] = {}
+        for key, placement in self._placed_before.items():
+            if placement.is_ready:
+                self._tell_seen(key, placement)
+            else:
+                rest[key] = placement
+        # In one go: taking the oldest out of a large dict one by one is slow.
+        self._placed_before, self._placed = rest | self._placed, {}
 
     def _remember_placed(self, key: bytes, placement: Placement) -> Placement:
         if len(self._placed) >= SEEN_MAX // 2:
-            # In one go: taking the oldest out of a large dict one by one is slow.
-            self._placed_before, self._placed = self._placed, {}
+            self._hand_over()
         self._placed[key] = placement
         return placement
 

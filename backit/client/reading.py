@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from backit import process
 from backit.client import surprise
+from backit.client.archive import SeenArchive
 from backit.client.arena import Arena
 from backit.client.cache import (
     Box,
@@ -60,7 +61,7 @@ class Reading:
         self._courier = Courier(arena, up, down, self._counts)
         box = Box(job.cache_key)
         self._trees = SeriesCache(job.cache_folder, box, job.series)
-        self._seen = SeenCache(job.cache_folder, box)
+        self._seen = SeenCache(job.cache_folder, box, SeenArchive(job.cache_folder, box))
 
     def run(self) -> None:
         """Grow the tree, say so, and wait for the commit."""

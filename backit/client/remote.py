@@ -26,7 +26,6 @@ from backit.client.status import error_of
 from backit.crypto import primitives
 from backit.errors import BackitError, LoginNeeded, Unavailable, Unsupported, Untrusted
 from backit.format import statement
-from backit.format.magic import KIB, MESSAGE_LIMIT, MIB
 from backit.format.statement import StatementKind
 from backit.ids import AccountId
 from backit.v1 import (

@@ -251,13 +251,30 @@ def test_only_so_many_files_of_a_run_are_remembered_and_none_is_lost(
 ) -> None:
     monkeypatch.setattr(contents_module, "SEEN_MAX", 20)
     contents = Contents(paper, seen, ())
-    files = some_files(6, 100, 100)
+    files = some_files(6, 100)
     placed = [place(contents, data) for data in files]
     assert [place(contents, files[-number]) for number in (1, 10)] == [placed[-1], placed[-10]]
-    again = place(contents, files[-21])
-    assert again is not placed[-21]
+    again = place(contents, files[0])
+    assert again is not placed[0]
     contents.close()
-    assert [read(paper, placement) for placement in [*placed, again]] == [*files, files[-21]]
+    assert [read(paper, placement) for placement in [*placed, again]] == [*files, files[0]]
+
+
+def test_what_a_run_no_longer_remembers_is_in_the_seen_index(
+    paper: Paper, seen: SeenCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(contents_module, "SEEN_MAX", 20)
+    contents = Contents(paper, seen, ())
+    files = some_files(6, 100)
+    hashes = [hash_of(data) for data in files]
+    places = [contents.small(data, content) for data, content in zip(files, hashes, strict=True)]
+    forgotten = hashes[0][:16]
+    assert seen.get(forgotten) is not None, "at once, and not only at the end"
+    contents.close()
+    contents.remember()
+    for content, placement in zip(hashes, places, strict=True):
+        (extent,) = placement.extents()
+        assert seen.get(content[:16]) == (extent.chunk.raw, extent.offset, extent.length)
 
 
 @pytest.mark.parametrize(("new", "old_left"), [(0, 20), (5, 15), (30, 0)])
