@@ -42,6 +42,9 @@ def test_a_program_cannot_be_looked_into(program: str, tmp_path: object) -> None
 
 
 def test_a_c_library_without_our_settings_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ctypes.CDLL", lambda *_arguments, **_keywords: object())
+    def bare(_name: None) -> object:
+        return object()
+
+    monkeypatch.setattr("ctypes.CDLL", bare)
     (told,) = process.tune_memory()
     assert "memory is not tuned" in told
