@@ -32,7 +32,8 @@ takeover_seconds = 0
 """
 
 
-CHUNK_MAX = 4 * MIB
+# A message is nothing until its last byte is there.
+MESSAGE_MAX = 5 * MIB
 # What is said before and after the chunks, and around them.
 EARLY = 100_000
 
@@ -139,8 +140,8 @@ def test_after_a_killed_client_the_next_backup_goes_on(
     point = points("client", scene.run_bytes)[number]
     scene.grow(f"client {number}")
     before = stored_bytes(scene.box.state)
-    # Every other time what arrived becomes durable first: all but a chunk that is on its way.
-    arrived = point - CHUNK_MAX - EARLY if number % 2 else 0
+    # Every other time what arrived becomes durable first: all but a message that is on its way.
+    arrived = point - MESSAGE_MAX - EARLY if number % 2 else 0
     with scene.held_backup(point) as (client, _held):
         until(lambda: stored_bytes(scene.box.state) - before >= arrived, "it is durable")
         client.kill()
