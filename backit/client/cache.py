@@ -44,6 +44,8 @@ PLACE = struct.Struct("<32sII")
 ROWS_A_BLOCK = 16_384
 # At 200 to 400 bytes of memory a row: with 500,000 a backup of ten million files held 293 MiB.
 SEEN_MAX = 300_000
+# Rows that leave memory together.
+SPILL_ROWS = 30_000
 TAG_TEXT = b"\n# Made by BackIT. What is here can be made again.\n"
 
 
