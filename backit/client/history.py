@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from backit.errors import BackitError, Damaged, Invalid, NotFound, SnapshotNotFound
@@ -13,7 +14,7 @@ from backit.ids import ChunkId, DeviceId, DomainId, SeriesId, SnapshotId
 from backit.v1 import snapshots_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from backit.client.remote import Appliance
     from backit.client.vaults import Keyring
@@ -56,16 +57,18 @@ class History:
         return sorted((self._open(listed) for listed in self._pages(trashed=trashed)), key=_age)
 
     def readable(
-        self, *, trashed: bool = False
+        self, *, trashed: bool = False, known: Mapping[str, Snapshot] = MappingProxyType({})
     ) -> tuple[list[Snapshot], list[tuple[str, BackitError]]]:
         """As all(), but a damaged snapshot hides no other: (those that open, (name, error) of the
         rest).
+
+        Those in `known`, by resource name, have been opened before and are not opened again.
         """
         found: list[Snapshot] = []
         broken: list[tuple[str, BackitError]] = []
         for listed in self._pages(trashed=trashed):
             try:
-                found.append(self._open(listed))
+                found.append(_same(known.get(listed.name), listed) or self._open(listed))
             except BackitError as error:
                 broken.append((listed.name, error))
         return sorted(found, key=_age), broken
@@ -142,6 +145,14 @@ class History:
             body=body,
             attested=self._appliance.attests(listed.receipt, found),
         )
+
+
+def _same(known: Snapshot | None, listed: snapshots_pb2.Snapshot) -> Snapshot | None:
+    """What was opened before, if the appliance still says the same of it."""
+    trashed = listed.state == snapshots_pb2.Snapshot.STATE_TRASHED
+    if known is None or (known.header.encoded, known.trashed) != (listed.header, trashed):
+        return None
+    return known
 
 
 def _received(receipt: bytes, snapshot: SnapshotId) -> int:

@@ -19,6 +19,8 @@ from backit.errors import Damaged, Invalid, NotFound
 from backit.ids import SlotId
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from backit.client.account import Person
     from backit.client.home import Home
 
@@ -48,6 +50,10 @@ class KeptLogin:
         )
 
     def save(self, home: Home, profile: str) -> None:
+        write_private(home.login(profile), self.encode())
+
+    def encode(self) -> bytes:
+        """As it is kept in the file, or handed to another program of the same person."""
         document = {
             "version": files.VERSION,
             "user": self.user,
@@ -58,18 +64,14 @@ class KeptLogin:
             "token": self.token,
             "ends": self.ends,
         }
-        write_private(home.login(profile), files.encode(document))
+        return files.encode(document)
 
     @classmethod
-    def load(cls, home: Home, profile: str, now: int) -> KeptLogin | None:
-        """None if nobody is logged in; a login that has ended is taken away."""
-        path = home.login(profile)
+    def decode(cls, path: Path, content: bytes) -> KeptLogin:
+        """Undo encode. Raises Damaged or Unsupported, naming the path it came by."""
+        document = files.decode(path, content)
         try:
-            document = files.decode(path, read_private(path))
-        except NotFound:
-            return None
-        try:
-            kept = cls(
+            return cls(
                 document["user"],
                 SlotId.from_hex(document["slot"]),
                 Credential(
@@ -81,6 +83,15 @@ class KeptLogin:
             )
         except (KeyError, TypeError, ValueError, Invalid):
             raise Damaged(f"{path} does not hold a login") from None
+
+    @classmethod
+    def load(cls, home: Home, profile: str, now: int) -> KeptLogin | None:
+        """None if nobody is logged in; a login that has ended is taken away."""
+        path = home.login(profile)
+        try:
+            kept = cls.decode(path, read_private(path))
+        except NotFound:
+            return None
         # A clock that was set back does not make a login last longer than it was meant to.
         if not now < kept.ends <= now + LIFETIME_SECONDS:
             remove_private(path)
