@@ -12,7 +12,7 @@ export PYTHON SRC
 BIN := .venv/bin
 LOCKS := requirements/build.lock requirements/all.lock
 GENERATED := backit/v1 backit/format/v1
-PROGRAMS := backitd backitctl
+PROGRAMS := backitd backitctl backitfs
 RESOLVE := $(BIN)/uv pip compile --quiet --no-config --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-header $(UPGRADE)
 

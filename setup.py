@@ -37,6 +37,7 @@ setup(
         "console_scripts": [
             "backitd = backitd.__main__:main",
             "backitctl = backitctl.__main__:main",
+            "backitfs = backitfs.cli:main",
         ]
     },
 )

@@ -34,6 +34,7 @@ COMMANDS = {
     "login": "Keep an account open on this machine.",
     "logout": "Close the account that login opened.",
     "ls": "List a folder of a snapshot.",
+    "mount": "Show snapshots as a folder.",
     "pair": "Meet an appliance and pin its certificate.",
     "password": "Change the password.",
     "recovery-kit": "Print a recovery kit, or get back in with one.",
@@ -42,6 +43,7 @@ COMMANDS = {
     "snapshots": "List the snapshots.",
     "stats": "Show how much is saved and stored.",
     "status": "Show how the appliance stands.",
+    "umount": "Unmount what `mount` has mounted.",
     "undelete": "Take snapshots out of the trash.",
     "whoami": "Show who this machine is to the appliance.",
 }

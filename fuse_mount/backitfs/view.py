@@ -159,6 +159,11 @@ class Tree:
             for index in range(ordinal - base, len(entries))
         )
 
+    def after(self, ordinal: int) -> Iterable[Item]:
+        """The entries behind this one in its leaf, whatever directory they are in."""
+        leaf = self._holding(ordinal)
+        return (leaf.item(each) for each in range(ordinal + 1, leaf.base + leaf.opened.total))
+
     def count(self) -> int:
         """How many entries there are."""
         return self._open(Subtree(self._root), None, None, 0).total

@@ -1,0 +1,26 @@
+"""`umount`: take a mount away."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from backitctl import mounting
+from backitctl.options import Command, Settings
+
+
+@click.command("umount", cls=Command)
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.pass_obj
+def command(settings: Settings, folder: Path) -> None:
+    """Unmount what `mount` has mounted.
+
+    Also cleans up after a mount whose program has died.
+
+    Example: backitctl umount /mnt/backups
+    """
+    done = mounting.start("umount", ["--", os.fspath(folder)])
+    done.process.wait()
+    settings.output.answer({"unmounted": done.answer["unmounted"]})
