@@ -80,8 +80,11 @@ def prepare(folder: Path) -> Path:
 
 
 def is_alive(place: Path) -> bool:
-    """Whether a program still answers for a mount. Asked by another process: it may hang."""
-    command = ["stat", "--format=", "--", str(place)]
+    """Whether a program still answers for a mount. Asked by another process: it may hang.
+
+    By statfs, which the kernel never answers itself.
+    """
+    command = ["stat", "--file-system", "--format=", "--", str(place)]
     try:
         done = subprocess.run(  # noqa: S603 - coreutils, with a path of the person's own
             command, capture_output=True, timeout=PROGRAM_SECONDS, check=False
