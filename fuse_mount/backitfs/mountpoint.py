@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -118,6 +119,32 @@ def unmount(folder: Path) -> None:
         if "busy" in str(error):
             raise Conflict(f"unmounting {place}: it is in use") from None
         raise
+
+
+class Guard:
+    """Waits for the death of this process, to take its mount away: a small process of its own.
+
+    libfuse has one too (auto_unmount), but that gives up where somebody still uses the mount.
+    """
+
+    SCRIPT = """
+        read -r word || stat --file-system --format= -- "$1" || exec fusermount3 -u -z -- "$1"
+    """
+
+    def __init__(self, place: Path) -> None:
+        self._process = subprocess.Popen(  # noqa: S603 - the system's shell, with our own words
+            ["/bin/sh", "-c", self.SCRIPT, "sh", str(place)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+            start_new_session=True,  # what ends us must not end it
+        )
+
+    def dismiss(self) -> None:
+        """The mount has been taken away."""
+        with suppress(BrokenPipeError):
+            self._process.communicate(b"done\n")
 
 
 def let_others_in() -> None:

@@ -36,8 +36,7 @@ TASKS = 128
 NODES_SHARE = 4
 # Seconds for which requests may still be answered when the mount has to end.
 LAST_WORDS = 1.0
-# auto_unmount: a helper takes the mount away when this process has died.
-OPTIONS = {"ro", "nosuid", "nodev", "default_permissions", "auto_unmount"}
+OPTIONS = {"ro", "nosuid", "nodev", "default_permissions"}
 NAMES = {"fsname=backit", "subtype=backitfs"}
 
 
@@ -67,7 +66,12 @@ async def _serve(
 ) -> None:
     async with trio.open_nursery() as background:
         operations = _operations(account, wishes, first, background)
-        _mount(operations, wishes)
+        guard = mountpoint.Guard(wishes.place)
+        try:
+            _mount(operations, wishes)
+        except BaseException:
+            guard.dismiss()
+            raise
         try:
             if mountpoint.read_further_ahead(wishes.place):
                 log.debug("read-ahead is %d KiB", mountpoint.READ_AHEAD_KIB)
@@ -76,6 +80,7 @@ async def _serve(
         finally:
             # Also detaches a mount that somebody still uses.
             pyfuse3.close(unmount=True)
+            guard.dismiss()
             calls = ", ".join(f"{name} {count}" for name, count in operations.calls.most_common())
             log.debug("calls answered: %s", calls)
         background.cancel_scope.cancel()

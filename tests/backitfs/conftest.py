@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from typing import TYPE_CHECKING
@@ -37,9 +38,14 @@ def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
 def anna(box: Box, tmp_path: Path, request: pytest.FixtureRequest) -> Person:
     """Somebody with an account of her own, who is logged in."""
     found = Person(tmp_path / "home")
-    found.joins(box.unix, str(request.node.name)[:50].replace("[", "-").rstrip("]"))
+    found.joins(box.unix, user_of(str(request.node.name)))
     found.logs_in()
     return found
+
+
+def user_of(test: str) -> str:
+    """A user name that no other test has."""
+    return f"{test[:40]} {hashlib.sha256(test.encode()).hexdigest()[:8]}"
 
 
 @pytest.fixture

@@ -48,7 +48,6 @@ class Mounted:
 @contextlib.contextmanager
 def mounted(person: Person, folder: Path, *arguments: str | Path) -> Generator[Mounted]:
     """Mount for as long as the block runs; nothing is left behind, whatever happens in it."""
-    folder.mkdir(exist_ok=True)
     found = mount(person, folder, *arguments)
     try:
         yield found
@@ -66,7 +65,8 @@ def mount(person: Person, folder: Path, *arguments: str | Path) -> Mounted:
 
 
 def is_mounted(folder: Path) -> bool:
-    return f" {folder} fuse.backitfs " in Path("/proc/mounts").read_text()
+    escaped = str(folder).replace(" ", "\\040")
+    return f" {escaped} fuse.backitfs " in Path("/proc/mounts").read_text()
 
 
 def alive(process: int) -> bool:

@@ -135,10 +135,10 @@ def test_any_range_can_be_read_by_many_at_once(anna: Person, source: Path, folde
 
         with ThreadPoolExecutor(4) as pool:
             assert list(pool.map(reads, range(4))) == [[]] * 4
-        with (seen / "sparse").open("rb") as file:
-            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
+        with (seen / "sparse").open("rb") as opened:
+            with mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as view:
                 assert view[:] == whole
-            assert file.seek(0) == 0
+            assert opened.seek(0) == 0
             assert os.fstat(file.fileno()).st_blocks * 512 < len(whole) - hole // 2
         assert (seen / "small").read_bytes() == data[:1000]
 
