@@ -24,6 +24,8 @@ SLOTS = 1 << 23
 # What a folder of a device is numbered with: 4 bytes of its id.
 FOLDERS = 1 << 32
 NANO = 1_000_000_000
+# What a device's id and the "-" before it take of a name.
+ID_ROOM = 33
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +104,7 @@ class Catalogue:
 
     def _new_folder(self, listed: Listed) -> Folder:
         taken = {folder.name for folder in self._folders.values()}
-        name = _free(name_of(listed.label), listed.device.hex[:8], taken)
+        name = _free(name_of(listed.label), listed.device.hex, taken)
         number = int.from_bytes(listed.device.raw[:4]) % FOLDERS
         while number in self._by_number:
             number = (number + 1) % FOLDERS
@@ -112,7 +114,7 @@ class Catalogue:
     def _new_volume(self, listed: Listed) -> Volume:
         device = listed.device
         taken = {v.name for v in self._volumes.values() if v.listed.device == device}
-        name = _free(time_of(listed.started), listed.id.hex[:8], taken | {LATEST})
+        name = _free(time_of(listed.started), listed.id.hex, taken | {LATEST})
         # Slot 0 is that of the levels above the snapshots.
         slot = int.from_bytes(listed.id.raw[:4]) % SLOTS or 1
         while slot in self._by_slot:
@@ -134,10 +136,11 @@ def time_of(nanoseconds: int) -> bytes:
 def name_of(label: str) -> bytes:
     """A device's label as a name that a folder can have."""
     name = label.encode("utf-8", "surrogateescape").replace(b"/", b"_").replace(b"\0", b"_")
-    name = name[: NAME_LIMIT - 9]
+    name = name[: NAME_LIMIT - ID_ROOM]
     return b"device" if name in (b"", b".", b"..") else name
 
 
-def _free(name: bytes, suffix: str, taken: Collection[bytes]) -> bytes:
-    """The name, or where it is taken the name and whose it is."""
-    return name if name not in taken else b"%s-%s" % (name, suffix.encode())
+def _free(name: bytes, owner: str, taken: Collection[bytes]) -> bytes:
+    """The name, or where it is taken the name and whose it is: as much of the id as it needs."""
+    candidates = (name, *(b"%s-%s" % (name, owner[:length].encode()) for length in (8, len(owner))))
+    return next(each for each in candidates if each not in taken)
