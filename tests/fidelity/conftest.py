@@ -11,7 +11,7 @@ from tests.fidelity.filesystems import KINDS, Filesystem
 from tests.fidelity.generators import GENERATORS
 from tests.fidelity.registry import Generator
 from tests.fidelity.round_trip import RoundTrip, SaverFactory, travel
-from tests.fidelity.savers import BackitSaver, RsyncSaver
+from tests.fidelity.savers import BackitSaver, MountSaver, RsyncSaver
 from tests.programs import Person
 
 Places = Callable[[str], Filesystem]
@@ -57,7 +57,11 @@ def customer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Person]:
 @pytest.fixture(scope="session")
 def savers(customer: Person) -> Mapping[str, SaverFactory]:
     """Give the makers of savers by the names that tests use."""
-    return {"rsync": RsyncSaver, "backit": lambda _store: BackitSaver(customer)}
+    return {
+        "rsync": RsyncSaver,
+        "backit": lambda _store: BackitSaver(customer),
+        "mount": lambda store: MountSaver(customer, store),
+    }
 
 
 @pytest.fixture(scope="session")

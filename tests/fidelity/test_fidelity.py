@@ -16,7 +16,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(7200 if FULL else 180)]
 
 RoundTrips = Callable[[str, str], RoundTrip]
 
-SAVERS = ("rsync", "backit")
+SAVERS = ("rsync", "backit", "mount")
+# They copy with rsync, which carries no more than rsync carries, and reads holes.
+COPIERS = {"rsync", "mount"}
 
 # What the suite would quietly stop testing if a filesystem were made differently.
 LACKS = {
@@ -32,7 +34,8 @@ def _journeys(*, judged_by_rsync: bool) -> list[object]:
         for kind in KINDS
         for saver in SAVERS
         for each in GENERATORS
-        if not (each.beyond_rsync and (saver == "rsync" or judged_by_rsync))
+        if not (each.beyond_rsync and (saver in COPIERS or judged_by_rsync))
+        and not (saver == "mount" and Need.HUGE_FILES in each.needs)
     ]
 
 
