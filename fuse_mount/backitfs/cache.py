@@ -62,6 +62,11 @@ class Cache(Generic[T]):
         self._threads = trio.CapacityLimiter(THREADS)
         self.size = 0
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether anything is on its way."""
+        return bool(self._flights)
+
     def get(self, chunk: ChunkId) -> T | None:
         """The chunk, if it is at hand."""
         found = self._held.get(chunk)

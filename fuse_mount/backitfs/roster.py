@@ -47,6 +47,11 @@ class Roster:
         self.only = next(iter(self._catalogue.volumes)) if list_again is None else None
 
     @property
+    def is_busy(self) -> bool:
+        """Whether a look is under way."""
+        return self._looking is not None
+
+    @property
     def folders(self) -> Mapping[bytes, Folder]:
         return self._catalogue.folders
 

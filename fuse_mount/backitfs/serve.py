@@ -12,7 +12,7 @@ import pyfuse3
 import trio
 
 from backit.errors import Refused
-from backitfs import mountpoint
+from backitfs import mountpoint, turns
 from backitfs.attributes import Owner
 from backitfs.cache import Cache
 from backitfs.operations import Operations
@@ -101,6 +101,7 @@ def _operations(
     )
     again = None if wishes.snapshot else account.snapshots
     roster = Roster(nodes.get, first, again, background)
+    turns.install(lambda: not (nodes.is_busy or data.is_busy or roster.is_busy))
     owner = Owner(os.getuid(), os.getgid(), wishes.owns_all)
     return Operations(Things(roster, reader, owner), reader)
 

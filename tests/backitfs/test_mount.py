@@ -139,7 +139,7 @@ def test_any_range_can_be_read_by_many_at_once(anna: Person, source: Path, folde
             with mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as view:
                 assert view[:] == whole
             assert opened.seek(0) == 0
-            assert os.fstat(file.fileno()).st_blocks * 512 < len(whole) - hole // 2
+            assert os.fstat(opened.fileno()).st_blocks * 512 < len(whole) - hole // 2
         assert (seen / "small").read_bytes() == data[:1000]
 
 
