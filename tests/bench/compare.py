@@ -11,7 +11,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.bench import datasets
+from tests.bench import datasets, mounts
 from tests.bench.datasets import DataSet
 from tests.bench.measure import Usage, measure
 from tests.bench.peers import PEERS, Peer, binaries_of
@@ -101,6 +101,10 @@ class _Round:
             if row := wanted.get("restore"):
                 for peer in peers:
                     self._restore(peer, row)
+            for row in rows:
+                if row.action.startswith("mount-"):
+                    for peer in peers:
+                        self._mount(peer, row)
         datasets.remove(folder)
 
     def _binaries(self, name: str) -> Path:
@@ -132,6 +136,17 @@ class _Round:
             datasets.verify(self._data_set.folder, target)
         datasets.remove(target)
         self._record(Sample(row.name, peer.name, self._run, usage, verified=verify))
+
+    def _mount(self, peer: Peer, row: Row) -> None:
+        """A fresh mount: nothing of it is in anybody's cache."""
+        datasets.warm(peer.repository)
+        os.sync()
+        log = self._plan.work / "reader.log"
+        with mounts.mounted(peer, self._plan.work / "mounted") as process:
+            seen = peer.mounted(self._plan.work / "mounted")
+            command = mounts.reader(row.action, seen, self._plan.work, log)
+            usage = measure(command, [*peer.servers, process])
+        self._record(Sample(row.name, peer.name, self._run, usage))
 
     def _record(self, sample: Sample) -> None:
         self._samples.append(sample)

@@ -67,6 +67,14 @@ class Peer(ABC):
     def restore(self, target: Path) -> Command:
         """Put the newest backup below the empty folder `target`."""
 
+    @abstractmethod
+    def mount(self, folder: Path) -> Command:
+        """Show the backups below the empty folder; runs until `unmount`."""
+
+    @abstractmethod
+    def mounted(self, folder: Path) -> Path:
+        """Where the newest backup is to be seen in a mount."""
+
     @property
     def repository(self) -> Path:
         return self._repository
@@ -135,6 +143,12 @@ class Restic(Peer):
     def restore(self, target: Path) -> Command:
         return self._restic("restore", "latest", "--target", target)
 
+    def mount(self, folder: Path) -> Command:
+        return self._restic("mount", folder)
+
+    def mounted(self, folder: Path) -> Path:
+        return folder / "snapshots" / "latest"
+
     def _restic(self, *arguments: str | Path) -> Command:
         repository = f"rest:https://{LOOPBACK}:{self._port}/"
         certificate = self._certificate.certificate
@@ -164,6 +178,12 @@ class Borg(Peer):
     def restore(self, target: Path) -> Command:
         return self._command("borg", "extract", self._newest(), cwd=target)
 
+    def mount(self, folder: Path) -> Command:
+        return self._command("borg", "mount", "--foreground", self._newest(), folder)
+
+    def mounted(self, folder: Path) -> Path:
+        return folder
+
     def _newest(self) -> str:
         return f"{self._repository}::backup-{self._backups}"
 
@@ -178,7 +198,7 @@ class BackIT(Peer):
     name = "backit"
     settings = "backitd on loopback, TLS, login; defaults otherwise (zstd)"
     durable = "backitd syncs packs, their folder and the snapshot before it answers"
-    programs = ("backitctl", "backitd")
+    programs = ("backitctl", "backitd", "backitfs")
 
     def prepare(self) -> None:
         port = free_port()
@@ -195,6 +215,14 @@ class BackIT(Peer):
 
     def restore(self, target: Path) -> Command:
         return self._command("backitctl", "restore", "latest", "--to", target)
+
+    def mount(self, folder: Path) -> Command:
+        # Logged in, so that backitfs itself is what runs and is measured.
+        measure(self._command("backitctl", "login", "bench"))
+        return self._command("backitfs", "mount", folder, "latest")
+
+    def mounted(self, folder: Path) -> Path:
+        return folder
 
     def _environment(self) -> dict[str, str]:
         return {

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 DataSetName = Literal["files", "tar", "random"]
-Action = Literal["first", "unchanged", "restore"]
+Action = Literal[
+    "first", "unchanged", "restore", "mount-walk", "mount-tar", "mount-read", "mount-random"
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +37,12 @@ ROWS = (
     Row("files", "first", 3.0, 2.0, repository_goal=0.85, repository_floor=1.0),
     Row("files", "unchanged", 4.0),
     Row("files", "restore", 1.5),
+    Row("files", "mount-walk", 4.0, 2.0),
+    Row("files", "mount-tar", 4.0, 2.0),
     Row("tar", "first", 3.0, 2.0, repository_floor=1.0),
     Row("tar", "restore", 1.5),
     Row("random", "first", 2.5, 2.0, repository_floor=1.0),
     Row("random", "restore", 1.5),
+    Row("random", "mount-read", 3.0, 2.0),
+    Row("random", "mount-random", 2.0),
 )
