@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests import programs
+from tests.backitfs.mounts import is_mounted
 from tests.programs import Box, Person
 
 if TYPE_CHECKING:
@@ -57,8 +59,10 @@ def source(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A folder to mount over."""
+def folder(tmp_path: Path) -> Iterator[Path]:
+    """A folder to mount over; a test that fails leaves nothing mounted either."""
     found = tmp_path / "mnt with space"
     found.mkdir()
-    return found
+    yield found
+    while is_mounted(found):
+        subprocess.run(("fusermount3", "-u", "-z", str(found)), check=True)
