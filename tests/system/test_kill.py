@@ -15,7 +15,7 @@ from tests.fidelity.manifest import Manifest
 from tests.patience import until
 from tests.programs import Box, Person
 from tests.system import trees
-from tests.system.packs import session_of, stored_bytes, stored_records
+from tests.system.packs import pack_files, session_of, stored_bytes, stored_records
 from tests.system.points import COUNT, points
 from tests.system.sameness import assert_held, assert_same
 from tests.system.trees import MIB
@@ -111,7 +111,7 @@ def settle(box: Box) -> None:
     looks: list[int] = []
 
     def calm() -> bool:
-        looks.append(stored_bytes(box.state))
+        looks.append(sum(pack_files(box.state).values()))
         return looks[-10:] == [looks[-1]] * 10
 
     until(calm, "the packs stay as they are")
@@ -137,13 +137,13 @@ def end(client: subprocess.Popen[bytes]) -> tuple[int, str]:
 def test_after_a_killed_client_the_next_backup_goes_on(
     scene: Scene, number: int, tmp_path: Path
 ) -> None:
-    point = points("client", scene.run_bytes)[number]
+    point, state = points("client", scene.run_bytes)[number], scene.box.state
     scene.grow(f"client {number}")
-    before = stored_bytes(scene.box.state)
+    before = sum(pack_files(state).values())
     # Every other time what arrived becomes durable first: all but a message that is on its way.
     arrived = point - MESSAGE_MAX - EARLY if number % 2 else 0
     with scene.held_backup(point) as (client, _held):
-        until(lambda: stored_bytes(scene.box.state) - before >= arrived, "it is durable")
+        until(lambda: sum(pack_files(state).values()) - before >= arrived, "it is durable")
         client.kill()
     sent = scene.backup()
     assert sent <= scene.run_bytes - arrived + EARLY
