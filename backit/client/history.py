@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from backit.client.receipts import attests
 from backit.errors import BackitError, Damaged, Invalid, NotFound, SnapshotNotFound
 from backit.format import snapshot as snapshots
 from backit.format import statement
@@ -143,7 +144,7 @@ class History:
             root=ChunkId(fields.root),
             domain=DomainId(fields.domain_id),
             body=body,
-            attested=self._appliance.attests(listed.receipt, found),
+            attested=attests(self._appliance.receipt_key, listed.receipt, found),
         )
 
 

@@ -4,8 +4,8 @@ own.
 Every call made through an `Appliance` has a deadline (streams have keepalive instead), carries the
 login's token, logs in again once if the appliance has forgotten it, and raises nothing but
 backit.errors. Calls that may be repeated are, while the appliance is out of reach for a moment. No
-keys are opened here, and no formats read but the appliance's own receipts. Use the stubs' plain
-calls: `.future()` and `.with_call()` are not mapped.
+keys are opened and no formats read here. Use the stubs' plain calls: `.future()` and `.with_call()`
+are not mapped.
 """
 
 from __future__ import annotations
@@ -25,8 +25,6 @@ from backit.client.profile import fingerprint_of
 from backit.client.status import error_of
 from backit.crypto import primitives
 from backit.errors import BackitError, LoginNeeded, Unavailable, Unsupported, Untrusted
-from backit.format import statement
-from backit.format.statement import StatementKind
 from backit.ids import AccountId
 from backit.v1 import (
     accounts_pb2,
@@ -43,7 +41,6 @@ if TYPE_CHECKING:
 
     from backit.client.profile import Address, Profile
     from backit.crypto.keys import SigningKey
-    from backit.ids import SnapshotId
 
 API_VERSION = 1
 LOGIN_SCHEME = 1
@@ -161,17 +158,6 @@ class Appliance:
             )
         self.incarnation = found.incarnation_id
         return found
-
-    def attests(self, receipt: bytes, snapshot: SnapshotId) -> bool:
-        """Whether this is a receipt for the snapshot, signed by the pinned key if there is one."""
-        if not self.receipt_key:
-            return True
-        try:
-            found = statement.parse(receipt)
-            found.verify(self.receipt_key)
-        except BackitError:
-            return False
-        return (found.kind, found.subject) == (StatementKind.RECEIPT, snapshot.raw)
 
     def challenge(self, name: str) -> accounts_pb2.Challenge:
         """Begin a login. Raises Untrusted if the challenge names another CA than the pinned one."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from backit.client.receipts import attests
 from backit.crypto import keys, primitives
 from backit.crypto.primitives import Suite
 from backit.errors import BackitError, Untrusted
@@ -189,6 +190,6 @@ def commit(
     )
     answer = appliance.snapshots.CommitSnapshot(request)
     found = snapshot.snapshot_id(header)
-    return found, [] if appliance.attests(answer.receipt, found) else [
+    return found, [] if attests(appliance.receipt_key, answer.receipt, found) else [
         "the receipt of this snapshot is not signed by the key that was pinned at pairing"
     ]

@@ -39,7 +39,7 @@ T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-# What a decoded node takes, as a multiple of its plaintext. Measured: 6 to 7 with short names.
+# What a decoded node is taken to need, as a multiple of its plaintext: an estimate, not measured.
 NODE_COST = 7
 # Where a login that was handed over is said to come from, in errors.
 HANDED_OVER = Path("/dev/fd")

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.programs import Failed, Person, until
+from tests.patience import until
+from tests.programs import Failed, Person
 
 if TYPE_CHECKING:
     from collections.abc import Generator

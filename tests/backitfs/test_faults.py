@@ -16,7 +16,8 @@ import pytest
 
 from backit.format.magic import Kind
 from tests.backitfs.mounts import alive, is_mounted, look, mount, mounted
-from tests.programs import BACKITCTL, COMMAND_SECONDS, Person, until
+from tests.patience import until
+from tests.programs import BACKITCTL, Person
 from tests.system import packs, trees
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def test_a_box_that_stays_away_is_an_error_and_comes_back(
         else:
             paused.start()
         expected = trees.random_bytes("first", 2 * trees.MIB)
-        until(lambda: reads_as(seen / "first", expected), "the mount is back", COMMAND_SECONDS)
+        until(lambda: reads_as(seen / "first", expected), "the mount is back")
 
 
 def reads_as(file: Path, expected: bytes) -> bool:

@@ -16,7 +16,7 @@ import pytest
 
 from tests.backitfs.mounts import look, mounted
 from tests.fidelity import manifest, oracle
-from tests.programs import until
+from tests.patience import until
 from tests.system import trees
 
 if TYPE_CHECKING:

@@ -43,6 +43,7 @@ WRITER = {
 READER = {"cache_size": -8192, "temp_store": "memory", "query_only": "on"}
 # Ids asked for in one statement.
 BATCH = 1000
+READABLE = (State.LIVE, State.INCOMPLETE, State.SUSPECT)
 
 INSERT = (
     "INSERT INTO chunk(domain, id, pack, start, length, kind, state, generation)"
@@ -148,8 +149,7 @@ class ChunkIndex:
     def readable(self, domain: DomainId, ids: Sequence[bytes]) -> set[bytes]:
         """Those of the ids whose bytes are there, whoever may rely on them."""
         with self._database.reading() as db:
-            states = (State.LIVE, State.INCOMPLETE, State.SUSPECT)
-            return _in_state(connection(db), domain, ids, states)
+            return _live(connection(db), domain, ids, READABLE)
 
     def rows(self, domain: DomainId, ids: Sequence[bytes]) -> list[Row]:
         """What is known of the ids, live or not, in no order."""
@@ -255,10 +255,7 @@ class ChunkIndex:
         return changed
 
     def distrust(self, packs: Sequence[PackName], devices: Iterable[bytes] = ()) -> bool:
-        """Nothing in these packs may be relied on; that is all of these devices.
-
-        Whether anything changed.
-        """
+        """Rely on nothing in these packs, all of these devices'. Whether anything changed."""
         changed = 0
         with self._writing() as db:
             for batch in _batches([name.raw for name in packs]):
@@ -308,12 +305,11 @@ class ChunkIndex:
             return connection(db).execute(query, values).fetchall()
 
 
-def _live(db: sqlite3.Connection, domain: DomainId, ids: Sequence[bytes]) -> set[bytes]:
-    return _in_state(db, domain, ids, (State.LIVE,))
-
-
-def _in_state(
-    db: sqlite3.Connection, domain: DomainId, ids: Sequence[bytes], states: Sequence[State]
+def _live(
+    db: sqlite3.Connection,
+    domain: DomainId,
+    ids: Sequence[bytes],
+    states: Sequence[State] = (State.LIVE,),
 ) -> set[bytes]:
     found: set[bytes] = set()
     for batch in _batches(ids):
