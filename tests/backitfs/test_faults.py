@@ -17,7 +17,7 @@ import pytest
 from backit.format.magic import Kind
 from tests.backitfs.mounts import alive, is_mounted, look, mount, mounted
 from tests.patience import until
-from tests.programs import BACKITCTL, Person
+from tests.programs import BACKITCTL, COMMAND_SECONDS, Person
 from tests.system import packs, trees
 
 if TYPE_CHECKING:
