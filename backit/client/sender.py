@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from backit.format.record import Seal
     from backit.ids import ChunkId
 
-IN_FLIGHT_BYTES = 64 * MIB
+IN_FLIGHT_BYTES = 32 * MIB
 ASK_AT_ONCE = 1024
 # Plaintext that shares a message, and the most that a message holds (the API's limit is 8 MiB).
 MESSAGE_TARGET = 4 * MIB
