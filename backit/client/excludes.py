@@ -31,8 +31,6 @@ import os
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
-
 from backit.client.handles import open_for_reading
 from backit.errors import Invalid, NotFound
 
@@ -125,6 +123,9 @@ def _compile(pattern: str) -> Iterator[_Rule]:
 
 def _translate(pattern: str) -> tuple[str | None, bool | None, bool]:
     """As a regular expression; its group takes part where only a parent of a path matches."""
+    # Imported where there is a pattern: it takes as long as all else of a backup of no files.
+    from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern  # noqa: PLC0415
+
     line = pattern.translate(_NEW_LINE)
     stripped = line if line.endswith("\\ ") else line.rstrip()
     only_directories = stripped.endswith("/")
