@@ -123,15 +123,19 @@ class Backup:
         self._watermarks = WatermarkCache(cache_folder, box)
         self.progress = Progress()
 
-    def run(self, label: Label) -> Result:
-        """Save everything and commit. Raises what ended the run."""
+    def run(self, label: Label, reading: ReadingHost | None = None) -> Result:
+        """Save everything and commit. Raises what ended the run.
+
+        `reading` is a process to begin with, if one has been started already.
+        """
         length = len(message.encode(self._body(label)))
         if length > SNAPSHOT_BODY_LIMIT - BODY_ROOM:
             raise Invalid(f"paths, patterns and label of {length} bytes: too many for a snapshot")
         for trust in (Trust.ALL, Trust.ASKING):
             with contextlib.suppress(ReferencesMissing):
-                return self._run(label, trust)
-        return self._run(label, Trust.NOTHING)
+                return self._run(label, trust, reading or ReadingHost())
+            reading = None
+        return self._run(label, Trust.NOTHING, ReadingHost())
 
     def dry_run(self) -> Result:
         """Compare the scan with the last tree on this device; reads no content, sends nothing."""
@@ -147,10 +151,9 @@ class Backup:
                     counts.changed(found)
         return Result(None, self._totals(problems), problems)
 
-    def _run(self, label: Label, trust: Trust) -> Result:
+    def _run(self, label: Label, trust: Trust, reading: ReadingHost) -> Result:
         started = time.time_ns()
-        # First, so that it starts while the appliance is being asked.
-        with ReadingHost(self._job()) as reading:
+        with reading:
             watermarks = self._watermarks.load()
             session = sessions.open_session(
                 self._appliance, self._device, self._series, self._ledger
@@ -203,7 +206,7 @@ class Backup:
         sender = Sender(self._appliance, session.lease, session.seal, domain, workers=self._workers)
         try:
             self.progress = Progress(sent=sender.sent)
-            grown = reading.grow(start, sender, self.progress.counts)
+            grown = reading.grow(self._job(), start, sender, self.progress.counts)
             sender.close()
         except BaseException:
             sender.abort()

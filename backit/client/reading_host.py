@@ -35,10 +35,13 @@ ENDED = "backing up: the process that reads files has ended unexpectedly"
 
 
 class ReadingHost:
-    """One reading process, for as long as the block runs."""
+    """One reading process, for as long as the block runs.
 
-    def __init__(self, job: Job) -> None:
-        """Raises Internal if it cannot be started."""
+    It takes a while to start, and needs nothing to begin with: make one as soon as it is known that
+    something is to be saved.
+    """
+
+    def __init__(self) -> None:
         self._lock = threading.Lock()
         with contextlib.ExitStack() as undo:
             self._arena = Arena.create()
@@ -52,7 +55,6 @@ class ReadingHost:
                 os.close(up)
                 os.close(down)
             undo.callback(self._end)
-            self._give(job)
             self._undo = undo.pop_all()
 
     def __enter__(self) -> Self:
@@ -88,10 +90,11 @@ class ReadingHost:
         except BrokenPipeError:
             raise Internal(ENDED) from None
 
-    def grow(self, start: Start, sender: Sender, counts: Counts) -> Grown:
+    def grow(self, job: Job, start: Start, sender: Sender, counts: Counts) -> Grown:
         """Have the tree grown. Raises what kept either process from it."""
         # It may be waiting for something that will never come now, and we for it.
         sender.failed.add_done_callback(lambda _failed: self._process.kill())
+        self._give(job)
         self._give(start)
         while True:
             try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 from pathlib import Path
@@ -10,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from backit import process
-from backit.client.backup import Backup, Label, Source
 from backit.client.excludes import Excludes
-from backitctl import exits, opening, output
+from backit.client.reading_host import ReadingHost
+from backitctl import exits, output
 from backitctl.options import Command, Settings
 from backitctl.progress import ProgressView, Standing
 
 if TYPE_CHECKING:
-    from backit.client.backup import Result
+    from backit.client.backup import Backup, Result
 
 SHOWN_PROBLEMS = 100
 
@@ -68,19 +69,26 @@ def command(  # noqa: PLR0913 - one for each option
     Example: backitctl backup /home /etc --exclude '*.o' --tag weekly
     """
     process.tune_memory()
-    source = Source(
-        tuple(os.fsencode(Path(path).absolute()) for path in paths),
-        Excludes.of(patterns, files),
-        one_file_system=one_file_system,
-    )
-    with opening.device(settings) as (appliance, keys, book):
+    with contextlib.ExitStack() as stack:
+        # It starts while this process imports what takes longest, and logs in.
+        reading = None if dry_run else stack.enter_context(ReadingHost())
+        from backit.client.backup import Backup, Label, Source  # noqa: PLC0415
+        from backitctl import opening  # noqa: PLC0415
+
+        source = Source(
+            tuple(os.fsencode(Path(path).absolute()) for path in paths),
+            Excludes.of(patterns, files),
+            one_file_system=one_file_system,
+        )
+        appliance, keys, book = stack.enter_context(opening.device(settings))
         folder = settings.home.cache_folder(settings.profile)
-        backup = Backup(appliance, keys, book, source, folder, workers=os.cpu_count() or 2)
+        workers = os.cpu_count() or 2
+        backup = Backup(appliance, keys, book, source, folder, workers=workers)
         with ProgressView(settings.output, lambda: _standing(backup)):
             if dry_run:
                 result = backup.dry_run()
             else:
-                result = backup.run(Label(socket.gethostname(), _program(), tags))
+                result = backup.run(Label(socket.gethostname(), _program(), tags), reading)
     _report_problems(settings, result)
     settings.output.event(_document(result, dry_run=dry_run))
     for line in _lines(result, dry_run=dry_run):
