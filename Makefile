@@ -5,7 +5,8 @@ SHELL := bash
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 
-PYTHON ?= python3
+# The distribution's own: it is the one whose headers are installed, and built with optimisation.
+PYTHON ?= $(firstword $(wildcard /usr/bin/python3) python3)
 SRC ?= /usr/share
 export PYTHON SRC
 
