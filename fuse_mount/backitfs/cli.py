@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from backit import process
 from backit.client.home import DEFAULT_PROFILE, Home, make_private_folder
 from backit.errors import BackitError
 from backit.format.magic import MIB
-from backitfs import mountpoint, process
+from backitfs import mountpoint
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -74,11 +75,14 @@ def mount(  # noqa: PLR0913 - one for each option
 
     Without a login handed over, takes the one that was kept, or a full device's key file.
     """
-    process.harden()
+    not_done = process.harden()
     login = None if login_fd is None else _read_all(login_fd)
     _log_to(log_file, debug=debug)
+    for failure in not_done:
+        log.warning("%s", failure)
+    # It writes of handshakes that fail; people get our own words for that. Read at its import.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     with _failures_told(ready_fd):
-        # gRPC reads the environment that harden() has set, so it is imported only now.
         from backitfs.account import Account  # noqa: PLC0415
         from backitfs.serve import Wishes, serve  # noqa: PLC0415
 

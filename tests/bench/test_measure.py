@@ -36,6 +36,13 @@ with socket.socket(socket.AF_UNIX) as connection:
     connection.connect(sys.argv[1])
     connection.recv(1)
 """
+# A signal is on its way for a while.
+_KILL = """
+import os, sys, time
+pid = int(sys.argv[1])
+os.kill(pid, 9)
+while open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[0] != "Z": time.sleep(0.01)
+"""
 
 
 def _python(folder: Path, program: str, *arguments: str) -> Command:
@@ -96,7 +103,7 @@ def test_the_server_is_not_charged_for_what_it_did_before(tmp_path: Path, server
 
 
 def test_a_server_that_dies_meanwhile_is_an_error(tmp_path: Path, server: int) -> None:
-    kill = _python(tmp_path, f"import os; os.kill({server}, 9)")
+    kill = _python(tmp_path, _KILL, str(server))
     with pytest.raises(BenchError, match="the server ended meanwhile"):
         measure(kill, (server,))
 

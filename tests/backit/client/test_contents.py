@@ -277,12 +277,13 @@ def test_what_a_run_no_longer_remembers_is_in_the_seen_index(
         assert seen.get(content[:16]) == (extent.chunk.raw, extent.offset, extent.length)
 
 
-@pytest.mark.parametrize(("new", "old_left"), [(0, 20), (5, 15), (30, 0)])
+@pytest.mark.parametrize(("new", "old_left"), [(0, 20), (5, 15), (20, 0)])
 def test_new_files_take_the_room_of_the_oldest(
     paper: Paper, seen: SeenCache, monkeypatch: pytest.MonkeyPatch, new: int, old_left: int
 ) -> None:
     monkeypatch.setattr(contents_module, "SEEN_MAX", 40)
     monkeypatch.setattr(cache_module, "SEEN_MAX", 20)
+    monkeypatch.setattr(cache_module, "SPILL_ROWS", 1)
     old = some_files(8, 20, 100)
     chunks = [remember_old(seen, paper, data, alive=True) for data in old]
     contents = Contents(paper, seen, ())
