@@ -38,8 +38,9 @@ TIME_OFFSET = 2_208_988_800 * 1_000_000_000
 TIME_LIMIT = 2**64 - 1
 
 # Names as _check_name wants them, a zero byte behind each. In one go: of a path with 100,000
-# components every directory below is checked from the root.
-DIRECTORY = re.compile(rb"(?:(?!\.{1,2}\0)[^/\0]{1,%d}+\0)*+" % NAME_LIMIT)
+# components every directory below is checked from the root. No possessive quantifiers: beside a
+# lookahead those of Python 3.11.2, which Debian 12 has, let ".." through.
+DIRECTORY = re.compile(rb"(?:(?!\.{1,2}\0)[^/\0]{1,%d}\0)*" % NAME_LIMIT)
 
 # FORMAT.md section 6.
 FLAGS_MASK = (
