@@ -149,6 +149,9 @@ def _serve(state: Path, config: Config) -> None:
         if watchdog is not None:
             watchdog.stop()
         daemon.stop()
+        # Python gives signals back to the system before it ends: told twice is no other end.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
     log.info("stopped")
 
 

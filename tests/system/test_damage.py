@@ -219,13 +219,17 @@ def test_a_damaged_slot_opens_nothing_and_the_kit_still_does(
     person = saved.person
     kit = person.ctl("--json", "recovery-kit").json
     person.ctl("logout")
-    files = [*(box.state / "store" / "accounts").glob("*/statements/slot-*")]
-    slot = max(
-        (file for file in files if account_of(box, saved.snapshot) in str(file)),
-        key=lambda file: file.stat().st_size,
-    )
+    account = box.state / "store" / "accounts" / account_of(box, saved.snapshot)
+    slot = max(account.glob("statements/slot-*"), key=lambda file: file.stat().st_size)
+    whole = slot.read_bytes()
     with at_rest(box):
         flip_bit(slot, 150)
+        box.rebuild()
+    assert slot.read_bytes() == whole, "there are two of each, and one mends the other"
+    both = (slot, account / "copies" / slot.name)
+    with at_rest(box):
+        for file in both:
+            flip_bit(file, 150)
         box.rebuild()
     assert slot.name in box.log_text()
     refused = person.ctl("--json", "snapshots", expect=(1, 4))
@@ -234,7 +238,8 @@ def test_a_damaged_slot_opens_nothing_and_the_kit_still_does(
     (saved.source / "more").write_bytes(b"more")
     person.backup(saved.source)
     with at_rest(box):
-        flip_bit(slot, 150)
+        for file in both:
+            flip_bit(file, 150)
         box.rebuild()
     person.restore(f"latest:{saved.source}", tmp_path / "restored")
     assert_same(saved.source, tmp_path / "restored")

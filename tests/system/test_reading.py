@@ -143,10 +143,11 @@ def test_a_forgotten_snapshot_comes_back_from_the_trash(anna: Person, two: Two) 
 
 def test_check_opens_what_it_is_told_to_open(anna: Person) -> None:
     without = anna.ctl("--json", "check").summary
-    assert (without["findings"], without["opened_bytes"]) == (0, 0)
+    assert without["findings"] == 0
+    assert without["opened_bytes"] > 0, "a sample in any case"
     assert (without["snapshots"], without["chunks"] > 2) == (2, True)
     everything = anna.ctl("--json", "check", "--read-data").summary
     assert everything["opened_bytes"] > 3 * trees.MIB
     half = anna.ctl("--json", "check", "--read-data=50%").summary
-    assert 0 < half["opened_bytes"] < everything["opened_bytes"]
+    assert 0 < half["opened_bytes"] <= everything["opened_bytes"]
     assert "all whole" in anna.ctl("check").text

@@ -219,9 +219,13 @@ class Disk:
     def close(self, fd: int) -> None:
         os.close(fd)
 
-    def place(self, name: Path) -> tuple[int, int]:
-        """Where a file is: file system and inode. No copy of it is there, however alike."""
-        return os.statvfs(name).f_fsid, name.stat().st_ino
+    def place(self, name: Path) -> tuple[int, int, int]:
+        """Where a file is, and since when: file system, inode, time of change (ns).
+
+        No copy of it is there, however alike; inodes alone are used again.
+        """
+        found = name.stat()
+        return os.statvfs(name).f_fsid, found.st_ino, found.st_ctime_ns
 
     def capacity(self, folder: Path) -> tuple[int, int]:
         """Bytes of the disk, and how many of them are free for us."""

@@ -34,7 +34,7 @@ STORE = "store"
 CATALOG = "catalog.db"
 INDEX = "index.db"
 RECEIPT_KEY = "receipt.key"
-PLACE = struct.Struct("<QQ")
+PLACE = struct.Struct("<QQQ")
 
 
 class Cache(Protocol):
