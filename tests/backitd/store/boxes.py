@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from backitd.store.files import Disk
 
 
+# A machine that stands still for a moment ends no pack before it is full.
+PATIENT = StoreSettings(idle_seconds=600, age_seconds=600)
+
+
 @dataclass(frozen=True, slots=True)
 class Chunk:
     """A chunk as a client has made it."""
@@ -184,7 +188,7 @@ def open_box(
 ) -> Generator[Box]:
     """A box that is closed at the end, whatever happens."""
     random = FakeRandom(state.name)
-    box = Box(state, clock or FakeClock(), random, settings or StoreSettings(), disk)
+    box = Box(state, clock or FakeClock(), random, settings or PATIENT, disk)
     try:
         yield box
     finally:

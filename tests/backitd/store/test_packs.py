@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,7 +17,7 @@ from backitd.store import StoreSettings, packing
 from backitd.store.files import Disk
 from backitd.store.packs import Packs
 from tests.backitd.clocks import FakeRandom
-from tests.backitd.store.boxes import open_box
+from tests.backitd.store.boxes import PATIENT, open_box
 from tests.backitd.store.spoiling import find, flip, truncate
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def test_data_and_nodes_lie_apart(session: Session) -> None:
 
 def test_packs_end_at_about_their_target_and_take_no_more_blocks(tmp_path: Path) -> None:
     assert StoreSettings().pack_bytes == PACK_TARGET
-    with open_box(tmp_path, settings=StoreSettings(pack_bytes=2 * MIB)) as box:
+    with open_box(tmp_path, settings=replace(PATIENT, pack_bytes=2 * MIB)) as box:
         session = box.new_session()
         chunks = [session.data(FakeRandom(str(n))(300_000)) for n in range(30)]
         session.upload(*chunks)
