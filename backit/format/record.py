@@ -24,7 +24,7 @@ from backit.format.magic import (
     VERSION,
     Kind,
 )
-from backit.format.padding import padme
+from backit.format.padding import padded_length
 from backit.ids import ChunkId, DomainId, SessionId
 
 if TYPE_CHECKING:
@@ -244,13 +244,13 @@ def _frame(plaintext: primitives.Buffer, compressor: Compressor) -> bytes:
         method, payload = ZSTD, compressed
     length = FRAME.size + len(payload)
     head = FRAME.pack(method, len(plaintext), len(payload))
-    return b"".join((head, payload, bytes(padme(length) - length)))
+    return b"".join((head, payload, bytes(padded_length(length) - length)))
 
 
 def _unframe(frame: bytes) -> bytes:
     method, plain_length, length = FRAME.unpack_from(frame)
     end = FRAME.size + length
-    if plain_length > PLAINTEXT_LIMIT or end > len(frame) or padme(end) != len(frame):
+    if plain_length > PLAINTEXT_LIMIT or end > len(frame) or padded_length(end) != len(frame):
         raise Damaged("the frame's lengths are wrong")
     if frame.count(0, end) != len(frame) - end:
         raise Damaged("the frame's padding is not zero")

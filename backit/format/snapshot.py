@@ -10,7 +10,7 @@ from backit.crypto.primitives import Suite
 from backit.errors import Damaged, Invalid
 from backit.format import message
 from backit.format.magic import SNAPSHOT_BODY_LIMIT, SNAPSHOT_BODY_MIN
-from backit.format.padding import padme
+from backit.format.padding import padded_length
 from backit.format.v1 import statement_pb2 as pb
 from backit.ids import SnapshotId
 
@@ -92,7 +92,7 @@ def _unpad(plain: bytes) -> bytes:
 
 
 def _padded(length: int) -> int:
-    return padme(max(LENGTH.size + length, SNAPSHOT_BODY_MIN))
+    return padded_length(max(LENGTH.size + length, SNAPSHOT_BODY_MIN))
 
 
 def body_context(account: AccountId, fields: pb.SnapshotHeaderBody, counter: int) -> bytes:

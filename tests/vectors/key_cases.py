@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING
 import nacl.bindings as sodium
 
 from tests.vectors.case import Case, Value
-from tests.vectors.wire import b3, derive, keyed, padme, public_key, sealed_box, secret, sign
+from tests.vectors.wire import (
+    b3,
+    derive,
+    keyed,
+    padded_length,
+    public_key,
+    sealed_box,
+    secret,
+    sign,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,10 +39,25 @@ def cases() -> Iterator[Case]:
     yield from _messages()
     yield from _ids()
     yield case(
-        "padme/table",
+        "padding/table",
         "Lengths and what they are padded to.",
-        lengths=(lengths := [*range(40), 255, 256, 257, 1023, 1025, 65537, 1 << 20, 5 << 20]),
-        padded=[padme(length) for length in lengths],
+        lengths=(
+            lengths := [
+                *range(40),
+                255,
+                256,
+                257,
+                1023,
+                1025,
+                16383,
+                16385,
+                65537,
+                1 << 20,
+                1_048_577,
+                5 << 20,
+            ]
+        ),
+        padded=[padded_length(length) for length in lengths],
     )
 
 

@@ -22,7 +22,7 @@ from backit.crypto.primitives import Suite
 from backit.format import message, node, pack, record, snapshot, statement
 from backit.format.compression import Compressor
 from backit.format.magic import Kind
-from backit.format.padding import padme
+from backit.format.padding import padded_length
 from backit.format.record import Plain, Seal
 from backit.format.statement import StatementKind
 from backit.ids import AccountId, ChunkId, DeviceId, DomainId, SessionId
@@ -159,8 +159,8 @@ def read_id_text(case: Case) -> None:
     assert DeviceId.from_name(found.name) == found
 
 
-def read_padme(case: Case) -> None:
-    assert [padme(length) for length in case.list("lengths")] == case.list("padded")
+def read_padding(case: Case) -> None:
+    assert [padded_length(length) for length in case.list("lengths")] == case.list("padded")
 
 
 def read_statement(case: Case) -> None:

@@ -19,7 +19,7 @@ from tests.vectors.wire import (
     field,
     message,
     pack,
-    padme,
+    padded_length,
     public_key,
     seal,
     secret,
@@ -210,7 +210,7 @@ def _associated(number: int) -> bytes:
 
 def _padded(plain: bytes) -> bytes:
     used = struct.pack("<I", len(plain)) + plain
-    return used.ljust(padme(max(len(used), 1024)), b"\0")
+    return used.ljust(padded_length(max(len(used), 1024)), b"\0")
 
 
 def _sealed(plain: bytes, suite: int = AEGIS256, number: int = 2) -> bytes:
@@ -250,7 +250,7 @@ def _bodies() -> Iterator[Case]:
     plain_of_many = b"".join(field(1, source) for source in sources)
     sealed = _sealed(plain_of_many)
     header = _header(sealed)
-    long = _body_case("long", "A length that Padmé rounds up.", "ok", header, sealed)
+    long = _body_case("long", "A length that is padded.", "ok", header, sealed)
     long.fields.update(_opened(header, plain_of_many, AEGIS256, sources))
     yield long
     yield from _wrong_bodies(plain)

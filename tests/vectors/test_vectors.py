@@ -26,7 +26,7 @@ READERS: dict[str, Callable[[Case], None]] = {
     "login": readers.read_login,
     "node": readers.read_node,
     "pack": readers.read_pack,
-    "padme": readers.read_padme,
+    "padding": readers.read_padding,
     "passphrase": readers.read_passphrase,
     "record": readers.read_record,
     "session_key": readers.read_session_key,

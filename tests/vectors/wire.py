@@ -82,13 +82,13 @@ def sealed_box(ephemeral: bytes, public: bytes, plaintext: bytes) -> bytes:
     return ours + sodium.crypto_box(plaintext, nonce, public, ephemeral)
 
 
-def padme(length: int) -> int:
+def padded_length(length: int) -> int:
     """Section 2, word by word."""
     if length < 2:
         return length
     e = length.bit_length() - 1
     s = e.bit_length()
-    step = 2 ** (e - s) if e > s else 1
+    step = min(2 ** (e - s), 512) if e > s else 1
     return -(-length // step) * step
 
 
@@ -129,7 +129,7 @@ def frame(
         len(payload) if payload_length is None else payload_length,
     )
     used = len(head) + len(payload)
-    return head + payload + (bytes(padme(used) - used) if padding is None else padding)
+    return head + payload + (bytes(padded_length(used) - used) if padding is None else padding)
 
 
 def record(  # noqa: PLR0913 - one for each field of the page

@@ -13,7 +13,7 @@ from backit.crypto.keys import DomainKeys
 from backit.errors import BackitError, Damaged, Invalid, RecordInvalid, Unsupported
 from backit.format import record
 from backit.format.magic import PLAINTEXT_LIMIT, RECORD_LIMIT, REFERENCES_LIMIT, Kind
-from backit.format.padding import padme
+from backit.format.padding import padded_length
 from backit.format.record import Plain
 from backit.ids import ChunkId
 from tests.backit.format.samples import (
@@ -145,7 +145,7 @@ def test_equal_chunks_under_other_nonces_are_other_records() -> None:
 @given(length=st.integers(0, 3000))
 def test_the_clear_length_is_a_padded_one(length: int) -> None:
     clear = len(sealed(noise(length))) - record.HEAD.size - 32 - 32
-    assert clear == padme(record.FRAME.size + length)
+    assert clear == padded_length(record.FRAME.size + length)
 
 
 def test_the_parts_of_a_window_are_sealed_like_bytes() -> None:
