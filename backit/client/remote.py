@@ -23,6 +23,7 @@ from backit.client import tls
 from backit.client.channel import open_channel
 from backit.client.profile import fingerprint_of
 from backit.client.status import error_of
+from backit.client.upload import upload_call
 from backit.crypto import primitives
 from backit.errors import BackitError, LoginNeeded, Unavailable, Unsupported, Untrusted
 from backit.ids import AccountId
@@ -111,6 +112,7 @@ class Appliance:
         self.accounts = accounts_pb2_grpc.AccountServiceStub(channel)
         self.appliance = appliance_pb2_grpc.ApplianceServiceStub(channel)
         self.chunks = chunks_pb2_grpc.ChunkServiceStub(channel)
+        self.chunks.Upload = upload_call(channel)
         self.devices = devices_pb2_grpc.DeviceServiceStub(channel)
         self.snapshots = snapshots_pb2_grpc.SnapshotServiceStub(channel)
 

@@ -23,9 +23,10 @@ from collections import OrderedDict
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from backit.client.flow import ByteGate, Promises
+from backit.client.upload import Records
 from backit.errors import Internal, Unavailable
 from backit.format import record
 from backit.format.compression import Compressor
@@ -123,7 +124,9 @@ class Sender:
             threading.Thread(target=self._guard, args=(run,), name=run.__name__, daemon=True)
             for run in (self._ask, self._receive)
         )
-        self._call = appliance.chunks.Upload(self._requests())
+        # The stub's types know protobuf's own messages only.
+        requests: Iterator[Any] = self._requests()
+        self._call = appliance.chunks.Upload(requests)
         try:
             self._asker.start()
             self._receiver.start()
@@ -280,7 +283,7 @@ class Sender:
         item.release()
         self._promises.keep(item.record, sealed)
 
-    def _requests(self) -> Iterator[chunks_pb2.UploadRequest]:
+    def _requests(self) -> Iterator[chunks_pb2.UploadRequest | Records]:
         """The upload's messages; gRPC pulls them from a thread of its own, no faster than they
         flow.
         """
@@ -323,10 +326,10 @@ class Sender:
                 break
         return group, False
 
-    def _message(self, records: Sequence[bytes], size: int) -> chunks_pb2.UploadRequest:
+    def _message(self, records: Sequence[bytes], size: int) -> Records:
         self._messages += 1
         self.sent.stored_bytes += size
-        return chunks_pb2.UploadRequest(records=records)
+        return Records(records)
 
     def _receive(self) -> None:
         for response in self._call:

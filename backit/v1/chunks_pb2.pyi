@@ -86,7 +86,7 @@ class UploadRequest(_message.Message):
     """Make everything sent so far durable now."""
     @_builtins.property
     def records(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
-        """Whole records (FORMAT.md section 5): one data record, or nodes up to 1 MiB together. At most 8 MiB."""
+        """Whole records (FORMAT.md section 5), a node after what it refers to. The message is at most 8 MiB."""
 
     def __init__(
         self,
