@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 
 from backit.client import imprint
 from backit.client.assembly import Assembly
-from backit.client.compare import TYPES
 from backit.client.folders import Visit
 from backit.client.imprint import EARLY_FLAGS, LOCKING_FLAGS, reason
 from backit.client.links import Group, Member
@@ -31,6 +30,7 @@ from backit.client.write import (
     remove_directory,
 )
 from backit.crypto import primitives
+from backit.engine.file_types import DEVICES, FORMAT_OF
 from backit.engine.plan import Action, Layout
 from backit.errors import BackitError, Damaged
 from backit.format.node import FLAGS_MASK
@@ -48,7 +48,6 @@ if TYPE_CHECKING:
     from backit.format.node import Node
     from backit.ids import ChunkId
 
-_DEVICES = (pb.FILE_TYPE_CHARACTER, pb.FILE_TYPE_BLOCK)
 
 # The identity of a file that nothing will be linked to.
 NOBODY = (0, 0)
@@ -172,7 +171,7 @@ class Builder:
         except (OSError, Damaged) as error:
             if is_ending(error):
                 raise
-            if isinstance(error, PermissionError) and job.entry.type in _DEVICES:
+            if isinstance(error, PermissionError) and job.entry.type in DEVICES:
                 # Only root makes devices; nobody expects anyone else to.
                 self._warn(job, f"the device could not be made: {_why(error)}")
                 self.settle(job, None)
@@ -300,7 +299,7 @@ class Builder:
     def _make_special(self, job: Job) -> Identity:
         entry = job.entry
         special = Special(
-            TYPES[entry.type], entry.target, os.makedev(entry.device_major, entry.device_minor)
+            FORMAT_OF[entry.type], entry.target, os.makedev(entry.device_major, entry.device_minor)
         )
         warn = partial(self._warn, job)
         is_fresh = not job.folder.inherits
@@ -323,7 +322,7 @@ class Builder:
             try:
                 found = os.fstat(place)
                 is_ours = found.st_nlink <= max(job.entry.links, 1)
-                if st.S_IFMT(found.st_mode) != TYPES[job.entry.type] or not is_ours:
+                if st.S_IFMT(found.st_mode) != FORMAT_OF[job.entry.type] or not is_ours:
                     raise FileExistsError(
                         errno.EEXIST, "it was replaced while it was being restored"
                     )

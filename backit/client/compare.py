@@ -13,6 +13,7 @@ from backit.client.handles import open_for_reading
 from backit.client.imprint import Metadata, attributes_differ, differs
 from backit.client.write import hash_content
 from backit.crypto import primitives
+from backit.engine.file_types import FORMAT_OF
 from backit.engine.plan import Here
 from backit.format.v1 import tree_pb2 as pb
 
@@ -20,15 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from backit.engine.plan import Layout
-
-TYPES = {
-    pb.FILE_TYPE_REGULAR: st.S_IFREG,
-    pb.FILE_TYPE_DIRECTORY: st.S_IFDIR,
-    pb.FILE_TYPE_SYMLINK: st.S_IFLNK,
-    pb.FILE_TYPE_FIFO: st.S_IFIFO,
-    pb.FILE_TYPE_CHARACTER: st.S_IFCHR,
-    pb.FILE_TYPE_BLOCK: st.S_IFBLK,
-}
 
 
 def compare(
@@ -39,7 +31,7 @@ def compare(
     A regular file of the same size and time is taken to have the same content, unless `verify`. Not
     for directories. Raises OSError.
     """
-    if st.S_IFMT(found.st_mode) != TYPES[entry.type]:
+    if st.S_IFMT(found.st_mode) != FORMAT_OF[entry.type]:
         return Here.OTHER
     if entry.type == pb.FILE_TYPE_REGULAR:
         if found.st_size != entry.size:

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 
 from backit.client.contents import Contents, LargeFile, Placement
 from backit.client.reader import Reader
-from backit.engine.merge import ParentCursor, file_type, is_unchanged
+from backit.engine.file_types import file_type
+from backit.engine.merge import ParentCursor, is_unchanged
 from backit.engine.tree import NewEntry, OnLeaf, TreeBuilder, detach
 from backit.errors import Invalid
 from backit.format.magic import DIRECTORY_LIMIT, KIB, MIB

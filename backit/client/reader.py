@@ -18,7 +18,7 @@ from backit.client import handles, metadata
 from backit.client.contents import Contents, LargeFile, Placement
 from backit.crypto import primitives
 from backit.engine.chunker import LARGE_FILE, Chunker
-from backit.engine.merge import file_type
+from backit.engine.file_types import file_type
 from backit.engine.tree import ATTRIBUTE_WEIGHT
 from backit.errors import Invalid
 from backit.format.magic import ENTRY_LIMIT, MIB

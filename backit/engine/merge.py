@@ -7,9 +7,9 @@ nothing.
 
 from __future__ import annotations
 
-import stat as st
 from typing import TYPE_CHECKING
 
+from backit.engine.file_types import FORMAT_MASK, TYPE_OF
 from backit.engine.tree import Leaf
 from backit.format.node import TIME_OFFSET, entries
 from backit.format.v1 import tree_pb2 as pb
@@ -20,25 +20,11 @@ if TYPE_CHECKING:
 
 Flat = list[tuple[bytes, pb.Entry]]
 
-_TYPES = {
-    st.S_IFREG: pb.FILE_TYPE_REGULAR,
-    st.S_IFDIR: pb.FILE_TYPE_DIRECTORY,
-    st.S_IFLNK: pb.FILE_TYPE_SYMLINK,
-    st.S_IFIFO: pb.FILE_TYPE_FIFO,
-    st.S_IFCHR: pb.FILE_TYPE_CHARACTER,
-    st.S_IFBLK: pb.FILE_TYPE_BLOCK,
-}
-
 _REGULAR, _DIRECTORY = pb.FILE_TYPE_REGULAR, pb.FILE_TYPE_DIRECTORY
 
 # Where an entry of the parent snapshot stands: its leaf, the leaf's entries, the position among
 # them.
 Parent = tuple[Leaf, Flat, int]
-
-
-def file_type(mode: int) -> pb.FileType.ValueType | None:
-    """The type an entry would have; None for sockets and what else cannot be saved."""
-    return _TYPES.get(mode & 0o170000)
 
 
 def is_unchanged(entry: pb.Entry, found: stat_result) -> bool:
@@ -48,7 +34,7 @@ def is_unchanged(entry: pb.Entry, found: stat_result) -> bool:
     against restored clocks and replaced files.
     """
     mode = found.st_mode
-    kind = _TYPES.get(mode & 0o170000)
+    kind = TYPE_OF.get(mode & FORMAT_MASK)
     return (
         entry.ctime == found.st_ctime_ns + TIME_OFFSET
         and entry.mtime == found.st_mtime_ns + TIME_OFFSET

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from backit.client.fetch import ChunkReader
 from backit.client.history import History
 from backit.engine import walk
+from backit.engine.file_types import full_mode
 from backit.errors import Invalid, NotFound
 from backit.format.node import decode_time
 from backit.format.v1 import tree_pb2 as pb
@@ -25,14 +26,6 @@ if TYPE_CHECKING:
     from backit.client.account import Person
     from backit.client.history import Snapshot
 
-FORMATS = {
-    pb.FILE_TYPE_REGULAR: stat.S_IFREG,
-    pb.FILE_TYPE_DIRECTORY: stat.S_IFDIR,
-    pb.FILE_TYPE_SYMLINK: stat.S_IFLNK,
-    pb.FILE_TYPE_FIFO: stat.S_IFIFO,
-    pb.FILE_TYPE_CHARACTER: stat.S_IFCHR,
-    pb.FILE_TYPE_BLOCK: stat.S_IFBLK,
-}
 TYPES = {
     pb.FILE_TYPE_REGULAR: "file",
     pb.FILE_TYPE_DIRECTORY: "directory",
@@ -111,7 +104,7 @@ def inside(components: Sequence[bytes]) -> bytes:
 
 def mode_of(entry: pb.Entry) -> str:
     """As `ls -l` writes it."""
-    return stat.filemode(FORMATS[entry.type] | entry.mode)
+    return stat.filemode(full_mode(entry))
 
 
 def seconds_of(entry: pb.Entry) -> float:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pyfuse3
 
+from backit.engine.file_types import DEVICES, full_mode
 from backit.format.magic import MIB
 from backit.format.node import TIME_OFFSET, data_size
 from backit.format.v1 import tree_pb2 as pb
@@ -23,16 +25,7 @@ BLOCK, UNIT = 4096, 512
 # A reader that asks takes steps of this size.
 BEST_READ = MIB
 
-FORMATS = {
-    pb.FILE_TYPE_REGULAR: stat.S_IFREG,
-    pb.FILE_TYPE_DIRECTORY: stat.S_IFDIR,
-    pb.FILE_TYPE_SYMLINK: stat.S_IFLNK,
-    pb.FILE_TYPE_FIFO: stat.S_IFIFO,
-    pb.FILE_TYPE_CHARACTER: stat.S_IFCHR,
-    pb.FILE_TYPE_BLOCK: stat.S_IFBLK,
-}
 _REGULAR, _SYMLINK = pb.FILE_TYPE_REGULAR, pb.FILE_TYPE_SYMLINK
-_DEVICES = (pb.FILE_TYPE_CHARACTER, pb.FILE_TYPE_BLOCK)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +44,7 @@ def of_item(item: Item, number: int, owner: Owner) -> pyfuse3.EntryAttributes:
     found = pyfuse3.EntryAttributes()
     found.st_ino = number
     found.entry_timeout = found.attr_timeout = FOR_LONG
-    found.st_mode = FORMATS[kind] | entry.mode
+    found.st_mode = full_mode(entry)
     found.st_nlink = entry.links or 1
     if owner.owns_all:
         found.st_uid, found.st_gid = owner.uid, owner.gid
@@ -62,8 +55,8 @@ def of_item(item: Item, number: int, owner: Owner) -> pyfuse3.EntryAttributes:
         found.st_blocks = -(-data_size(entry) // BLOCK) * (BLOCK // UNIT)
     elif kind == _SYMLINK:
         found.st_size = len(entry.target)
-    elif kind in _DEVICES:
-        found.st_rdev = _device_number(entry)
+    elif kind in DEVICES:
+        found.st_rdev = os.makedev(entry.device_major, entry.device_minor)
     modified = entry.mtime - TIME_OFFSET
     found.st_atime_ns = found.st_mtime_ns = modified
     found.st_ctime_ns = entry.ctime - TIME_OFFSET
@@ -100,9 +93,3 @@ def _made_up(
     found.st_uid, found.st_gid = owner.uid, owner.gid
     found.st_atime_ns = found.st_mtime_ns = found.st_ctime_ns = changed
     return found
-
-
-def _device_number(entry: pb.Entry) -> int:
-    """As the kernel writes it (makedev(3))."""
-    major, minor = entry.device_major, entry.device_minor
-    return (major & ~0xFFF) << 32 | (major & 0xFFF) << 8 | (minor & ~0xFF) << 12 | minor & 0xFF

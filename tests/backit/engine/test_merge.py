@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import given
 
-from backit.engine.merge import ParentCursor, file_type, is_unchanged
+from backit.engine.file_types import file_type
+from backit.engine.merge import ParentCursor, is_unchanged
 from backit.format.node import encode_time
 from backit.format.v1 import tree_pb2 as pb
 from tests.backit.engine.forests import FILES, Files, Forest, Key, sort_key
@@ -147,19 +148,3 @@ def test_a_real_file_is_unchanged_until_it_is_touched(tmp_path: Path) -> None:
     assert is_unchanged(entry, path.stat())
     os.utime(path, ns=(1, 1))
     assert not is_unchanged(entry, path.stat())
-
-
-@pytest.mark.parametrize(
-    ("mode", "kind"),
-    [
-        (st.S_IFREG, pb.FILE_TYPE_REGULAR),
-        (st.S_IFDIR, pb.FILE_TYPE_DIRECTORY),
-        (st.S_IFLNK, pb.FILE_TYPE_SYMLINK),
-        (st.S_IFIFO, pb.FILE_TYPE_FIFO),
-        (st.S_IFCHR, pb.FILE_TYPE_CHARACTER),
-        (st.S_IFBLK, pb.FILE_TYPE_BLOCK),
-        (st.S_IFSOCK, None),
-    ],
-)
-def test_everything_but_a_socket_has_a_type(mode: int, kind: int | None) -> None:
-    assert file_type(mode | 0o644) == kind
