@@ -23,7 +23,7 @@ from backit.client.scan import Scanner
 from backit.client.sender import Sender, Sent
 from backit.crypto.keys import cache_key, encode_text
 from backit.engine.merge import ParentCursor, is_unchanged
-from backit.errors import BackitError, Invalid, ReferencesMissing
+from backit.errors import BackitError, Invalid, ReferencesMissing, Unavailable
 from backit.format import message
 from backit.format.magic import KIB, SNAPSHOT_BODY_LIMIT
 from backit.format.v1 import statement_pb2 as pb
@@ -260,7 +260,12 @@ class Backup:
 
     def _give_back(self, session: Session) -> None:
         """Best effort: a lease that is not given back ends by itself."""
+        request = snapshots_pb2.DeleteLeaseRequest(name=session.lease)
         with contextlib.suppress(BackitError):
-            self._appliance.snapshots.DeleteLease(
-                snapshots_pb2.DeleteLeaseRequest(name=session.lease)
-            )
+            try:
+                self._appliance.snapshots.DeleteLease(request)
+            except Unavailable:
+                if not self._appliance.is_leaving:
+                    raise
+                # The interrupt that brought us here ended what was under way, this call too.
+                self._appliance.snapshots.DeleteLease(request)

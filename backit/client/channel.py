@@ -7,7 +7,7 @@ Who logs in over it and what errors mean is remote.py's business.
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import grpc
 
@@ -61,15 +61,76 @@ def channel_options() -> list[tuple[str, Any]]:
     ]
 
 
+class ByName(grpc.Channel):
+    """A channel whose calls are looked up by name when they are made.
+
+    Generated stubs register their methods, behind an interceptor anew with every call. In gRPC
+    1.85 that is not safe between threads, and on a channel that another thread has closed it reads
+    through a null pointer; a call by name says that the channel is closed.
+    """
+
+    def __init__(self, channel: grpc.Channel) -> None:
+        self._channel = channel
+
+    def unary_unary(
+        self,
+        method: str,
+        request_serializer: Any = None,
+        response_deserializer: Any = None,
+        _registered_method: bool = False,  # noqa: FBT001, FBT002 - gRPC's signature
+    ) -> Any:
+        return self._channel.unary_unary(method, request_serializer, response_deserializer)
+
+    def unary_stream(
+        self,
+        method: str,
+        request_serializer: Any = None,
+        response_deserializer: Any = None,
+        _registered_method: bool = False,  # noqa: FBT001, FBT002 - gRPC's signature
+    ) -> Any:
+        return self._channel.unary_stream(method, request_serializer, response_deserializer)
+
+    def stream_unary(
+        self,
+        method: str,
+        request_serializer: Any = None,
+        response_deserializer: Any = None,
+        _registered_method: bool = False,  # noqa: FBT001, FBT002 - gRPC's signature
+    ) -> Any:
+        return self._channel.stream_unary(method, request_serializer, response_deserializer)
+
+    def stream_stream(
+        self,
+        method: str,
+        request_serializer: Any = None,
+        response_deserializer: Any = None,
+        _registered_method: bool = False,  # noqa: FBT001, FBT002 - gRPC's signature
+    ) -> Any:
+        return self._channel.stream_stream(method, request_serializer, response_deserializer)
+
+    def subscribe(self, callback: Any, try_to_connect: Any = False) -> None:  # noqa: FBT002
+        self._channel.subscribe(callback, try_to_connect)
+
+    def unsubscribe(self, callback: Any) -> None:
+        self._channel.unsubscribe(callback)
+
+    def close(self) -> None:
+        self._channel.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+
 def open_channel(address: Address, root_certificate: str) -> grpc.Channel:
     """A channel that only whoever `root_certificate` (PEM) vouches for can end; plain on a unix
     socket.
     """
     if address.is_local:
-        return grpc.insecure_channel(
-            address.target, options=[*channel_options(), ("grpc.default_authority", "localhost")]
-        )
+        options = [*channel_options(), ("grpc.default_authority", "localhost")]
+        return ByName(grpc.insecure_channel(address.target, options=options))
     credentials = grpc.ssl_channel_credentials(root_certificates=root_certificate.encode())
-    return grpc.secure_channel(
-        address.target, credentials, options=[*channel_options(), *PINNED_PEER]
-    )
+    options = [*channel_options(), *PINNED_PEER]
+    return ByName(grpc.secure_channel(address.target, credentials, options=options))

@@ -219,6 +219,11 @@ class Appliance:
         self._open()
         before.close()
 
+    @property
+    def is_leaving(self) -> bool:
+        """Whether somebody wants to leave: a call that was under way may have been ended by it."""
+        return self._leave_by is not None
+
     def seconds_left(self, usual: float | None) -> float | None:
         """How long a call may take: as usual, or what is left once somebody wants to leave."""
         if self._leave_by is None:
@@ -277,6 +282,9 @@ class _Border(
 
         def answer(token: str) -> Any:
             outcome = call(token)
+            # What is raised before a call is made, gRPC gives back as its outcome.
+            if isinstance(outcome.exception(), ValueError):
+                raise _closed(method)
             if isinstance(outcome, grpc.RpcError):
                 raise error_of(outcome, method)
             return outcome
@@ -306,8 +314,8 @@ class _Border(
             seconds = self._appliance.seconds_left(timeout)
             try:
                 return continuation(_with(details, method, token, seconds), request)
-            except ValueError:  # so gRPC says that the channel is closed
-                raise Unavailable(f"{method}: the connection was closed") from None
+            except ValueError:
+                raise _closed(method) from None
 
         return call
 
@@ -356,6 +364,11 @@ class _Answers(Iterator[Any]):
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._call, name)
+
+
+def _closed(method: str) -> Unavailable:
+    """gRPC says it with a ValueError."""
+    return Unavailable(f"{method}: the connection was closed")
 
 
 def _method(details: Any) -> str:

@@ -20,6 +20,7 @@ import pytest
 from backit.client.backup import Backup, Label, Source
 from backit.client.excludes import Excludes
 from backit.client.reader import TICK_NS
+from backit.client.remote import Appliance
 from backit.engine.wear import ALIVE_MIN
 from backit.errors import (
     BackitError,
@@ -372,6 +373,26 @@ def test_an_interrupt_at_any_moment_leaves_nothing_running_and_no_lease(
     wait_until(lambda: not threads())
     if moment != "CreateLease":  # there nobody knows the lease's name: it ends by itself
         assert house.save(folder).snapshot == house.latest().id
+
+
+def test_an_interrupt_that_ends_the_tidying_up_too_leaves_no_lease(
+    house: Household, folder: Path
+) -> None:
+    write_files(folder, 10)
+
+    def fail(_real: Callable[..., Any], _messages: object) -> Any:
+        raise KeyboardInterrupt
+
+    def hurry(real: Callable[..., Any], *arguments: Any) -> Any:
+        if not house.device.is_leaving:
+            house.device.hurry()
+        return real(*arguments)
+
+    run = house.backup(folder, appliance=between(house.device, Upload=fail, DeleteLease=hurry))
+    with pytest.raises(KeyboardInterrupt):
+        run.run(LABEL)
+    with Appliance.connect(house.profile, house.keys.credential) as again:
+        assert house.backup(folder, appliance=again).run(LABEL).snapshot is not None
 
 
 def flip_a_bit(path: Path) -> None:
