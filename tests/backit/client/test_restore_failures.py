@@ -2,10 +2,10 @@
 
 import os
 import random
-import signal
 import subprocess
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from backit.engine.plan import Action
 from backit.errors import BackitError, Damaged, NotFound, TargetFull, Unavailable
 from backit.format.node import encode_time
 from backit.ids import ChunkId
+from tests.backit.client.interruptions import interrupts
 from tests.backit.client.shelf import (
     KEYS,
     NUMERIC,
@@ -238,17 +239,22 @@ def test_ctrl_c_ends_the_run(tmp_path: Path) -> None:
     saver = Saver(bundle=1)
     root = saver.save(items)
 
+    @dataclass
     class Impatient(Silent):
-        pressed = False
+        press: Callable[[], None]
+        pressed: bool = False
 
         def done(self, path: bytes, action: Action, size: int) -> None:
             if not self.pressed and action is Action.MAKE and size:
                 self.pressed = True
-                os.kill(os.getpid(), signal.SIGINT)
+                self.press()
 
     options = RestoreOptions(memory=1)
-    with pytest.raises(KeyboardInterrupt):
-        restore(root, saver.shelf, tmp_path / "target", options=options, progress=Impatient())
+    # Set anew: a shell starts what runs in the background with SIGINT ignored.
+    with interrupts() as interrupt, pytest.raises(KeyboardInterrupt):
+        restore(
+            root, saver.shelf, tmp_path / "target", options=options, progress=Impatient(interrupt)
+        )
     assert restoring_threads() == []
     found = contents(tmp_path / "target")
     assert len(found) < len(whole)
