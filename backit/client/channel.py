@@ -15,6 +15,8 @@ from backit.client import tls
 from backit.format.magic import KIB, MESSAGE_LIMIT, MIB
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from backit.client.profile import Address
 
 # Calls that mean the same when they arrive twice.
@@ -61,6 +63,20 @@ def channel_options() -> list[tuple[str, Any]]:
     ]
 
 
+def _by_name(kind: str) -> Callable[..., Any]:
+    def call(
+        self: ByName,
+        method: str,
+        request_serializer: Any = None,
+        response_deserializer: Any = None,
+        _registered_method: bool = False,  # noqa: FBT001, FBT002 - gRPC's signature
+    ) -> Any:
+        make = getattr(self.channel, kind)
+        return make(method, request_serializer, response_deserializer)
+
+    return call
+
+
 class ByName(grpc.Channel):
     """A channel whose calls are looked up by name when they are made.
 
@@ -69,53 +85,22 @@ class ByName(grpc.Channel):
     through a null pointer; a call by name says that the channel is closed.
     """
 
+    unary_unary = _by_name("unary_unary")
+    unary_stream = _by_name("unary_stream")
+    stream_unary = _by_name("stream_unary")
+    stream_stream = _by_name("stream_stream")
+
     def __init__(self, channel: grpc.Channel) -> None:
-        self._channel = channel
-
-    def unary_unary(
-        self,
-        method: str,
-        request_serializer: Any = None,
-        response_deserializer: Any = None,
-        _registered_method: bool = False,  # noqa: FBT001, FBT002 - gRPC's signature
-    ) -> Any:
-        return self._channel.unary_unary(method, request_serializer, response_deserializer)
-
-    def unary_stream(
-        self,
-        method: str,
-        request_serializer: Any = None,
-        response_deserializer: Any = None,
-        _registered_method: bool = False,  # noqa: FBT001, FBT002 - gRPC's signature
-    ) -> Any:
-        return self._channel.unary_stream(method, request_serializer, response_deserializer)
-
-    def stream_unary(
-        self,
-        method: str,
-        request_serializer: Any = None,
-        response_deserializer: Any = None,
-        _registered_method: bool = False,  # noqa: FBT001, FBT002 - gRPC's signature
-    ) -> Any:
-        return self._channel.stream_unary(method, request_serializer, response_deserializer)
-
-    def stream_stream(
-        self,
-        method: str,
-        request_serializer: Any = None,
-        response_deserializer: Any = None,
-        _registered_method: bool = False,  # noqa: FBT001, FBT002 - gRPC's signature
-    ) -> Any:
-        return self._channel.stream_stream(method, request_serializer, response_deserializer)
+        self.channel = channel
 
     def subscribe(self, callback: Any, try_to_connect: Any = False) -> None:  # noqa: FBT002
-        self._channel.subscribe(callback, try_to_connect)
+        self.channel.subscribe(callback, try_to_connect)
 
     def unsubscribe(self, callback: Any) -> None:
-        self._channel.unsubscribe(callback)
+        self.channel.unsubscribe(callback)
 
     def close(self) -> None:
-        self._channel.close()
+        self.channel.close()
 
     def __enter__(self) -> Self:
         return self
