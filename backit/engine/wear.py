@@ -35,7 +35,8 @@ class Wear:
         alive, reached = [0] * len(leaf.references), [0] * len(leaf.references)
         for _directory, entry in entries(leaf):
             extents = entry.extents
-            if len(extents) == 1 and entry.size < LARGE_FILE:
+            # Not the file's size: what a sparse file holds besides its holes may lie in a bundle.
+            if len(extents) == 1 and extents[0].length < LARGE_FILE:
                 extent = extents[0]
                 index, length = extent.chunk, extent.length
                 alive[index] += length

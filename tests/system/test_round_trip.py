@@ -42,6 +42,15 @@ def test_a_second_backup_stores_nothing(anna: Person, source: Path) -> None:
     assert (second["files"], second["bytes"]) == (first["files"], first["bytes"])
 
 
+def test_small_files_beside_a_sparse_one_are_not_read_again(anna: Person, source: Path) -> None:
+    (source / "small").write_bytes(b"small")
+    with (source / "sparse").open("wb") as file:
+        file.truncate(4 * MIB)
+        file.write(b"only the first block holds data")
+    anna.backup(source)
+    assert anna.backup(source)["changed_files"] == 0
+
+
 def test_a_touched_file_stores_nothing(anna: Person, source: Path) -> None:
     trees.plant(source, 3)
     anna.backup(source)

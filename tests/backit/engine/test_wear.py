@@ -75,6 +75,15 @@ def test_large_and_split_files_are_not_in_bundles() -> None:
     assert wear.worn(0) == []
 
 
+def test_what_a_large_sparse_file_holds_lives_in_a_bundle() -> None:
+    wear = Wear()
+    sparse = leaf((chunk(1), 0, 4096), (chunk(1), 4096, 10))
+    sparse.message.parts[0].entries[0].size = 8 * LARGE_FILE
+    wear.count(sparse)
+    wear.reaches(chunk(1), 4106)
+    assert wear.worn(0) == []
+
+
 def test_leaves_add_up() -> None:
     wear = Wear()
     for start in range(0, 100, 10):
