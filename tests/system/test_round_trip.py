@@ -43,10 +43,10 @@ def test_a_second_backup_stores_nothing(anna: Person, source: Path) -> None:
 
 
 def test_small_files_beside_a_sparse_one_are_not_read_again(anna: Person, source: Path) -> None:
-    (source / "small").write_bytes(b"small")
+    (source / "small").write_bytes(b"small, beside a sparse file")
     with (source / "sparse").open("wb") as file:
         file.truncate(4 * MIB)
-        file.write(b"only the first block holds data")
+        file.write(b"the only block of this test that holds data")
     anna.backup(source)
     assert anna.backup(source)["changed_files"] == 0
 
