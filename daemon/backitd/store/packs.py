@@ -256,6 +256,8 @@ class PackFile:
         try:
             header = record.parse(encoded)
         except BackitError as error:
+            # Another version, too: what was stored was checked, and a store that a newer program
+            # has written is not opened.
             raise Damaged(f"{where}: chunk {place.chunk}: {error}") from None
         if (header.chunk, header.domain) != (place.chunk, place.domain):
             raise Damaged(f"{where}: chunk {header.chunk} lies where {place.chunk} should be")
