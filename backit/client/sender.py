@@ -22,10 +22,9 @@ import threading
 from collections import OrderedDict
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from backit.client.flow import ByteGate, Promises
+from backit.client.flow import ByteGate, Handfuls, Promises
 from backit.client.upload import Records
 from backit.errors import Internal, Unavailable
 from backit.format import record
@@ -44,12 +43,13 @@ if TYPE_CHECKING:
     from backit.ids import ChunkId
 
 IN_FLIGHT_BYTES = 32 * MIB
-ASK_AT_ONCE = 1024
-# Plaintext that shares a message, and the most that a message holds (the API's limit is 8 MiB).
+# Plaintext that is asked for together and shares a message, and the most that a message holds (the
+# API's limit is 8 MiB).
 MESSAGE_TARGET = 4 * MIB
 MESSAGE_MAX = 5 * MIB
-# How long what has come waits for company.
+# How long what has come waits for company, and how many keep it.
 GATHER_SECONDS = 0.02
+HANDFUL_MAX = 1024
 NODE_OVERHEAD = 4 * KIB
 CLAIMED_MAX = 100_000
 # Between two signs of life: after 60 seconds of silence another run may take the series over.
@@ -108,10 +108,12 @@ class Sender:
         self._gate = ByteGate(IN_FLIGHT_BYTES)
         self._local = threading.local()
         self._workers = ThreadPoolExecutor(workers, thread_name_prefix="seal")
-        self._asked: SimpleQueue[_Chunk | _Question | None] = SimpleQueue()
-        self._outgoing: SimpleQueue[_Chunk | None] = SimpleQueue()
-        # Set when nothing more will come: nobody waits for company any more.
-        self._hurry = threading.Event()
+        self._asked: Handfuls[_Chunk | _Question] = Handfuls(
+            enough=MESSAGE_TARGET, seconds=GATHER_SECONDS, most=HANDFUL_MAX
+        )
+        self._outgoing: Handfuls[_Chunk] = Handfuls(
+            enough=MESSAGE_TARGET, seconds=GATHER_SECONDS, most=HANDFUL_MAX
+        )
         # Chunks of this run: the second time they are neither asked for nor sent. Asker only.
         self._claimed: OrderedDict[ChunkId, None] = OrderedDict()
         self._counting = threading.Lock()
@@ -165,8 +167,8 @@ class Sender:
 
     def close(self) -> None:
         """Everything submitted is durable when this returns. Raises what went wrong."""
-        self._outgoing.put(None)
-        self._hurry.set()
+        self._outgoing.close()
+        self._asked.hurry()
         self._receiver.join()
         self._end_threads()
         self.check()
@@ -181,7 +183,7 @@ class Sender:
         self._end_threads()
 
     def _end_threads(self) -> None:
-        self._asked.put(None)
+        self._asked.close()
         for thread in (self._asker, self._receiver):
             if thread.ident is not None:  # it has been started
                 thread.join()
@@ -191,51 +193,37 @@ class Sender:
         """Take the next place in the upload's order, once there is room."""
         self._gate.enter(chunk.size)
         self.check()
-        self._outgoing.put(chunk)
-        self._asked.put(chunk)
+        self._outgoing.put(chunk, chunk.size)
+        self._asked.put(chunk, chunk.size)
 
     def _ask(self) -> None:
         """Name and ask for what has gathered; a sign of life where nothing has."""
-        is_last = False
-        while not is_last:
-            try:
-                first = self._asked.get(timeout=RENEW_SECONDS)
-            except Empty:
-                self._appliance.snapshots.RenewLease(
-                    snapshots_pb2.RenewLeaseRequest(name=self._lease)
-                )
-                continue
-            if first is None:
-                return
-            self._hurry.wait(GATHER_SECONDS)
-            is_last = self._ask_for([first, *self._waiting()])
+        while (gathered := self._asked.take(RENEW_SECONDS)) is None or gathered:
+            if gathered:
+                self._ask_for(gathered)
+            else:
+                request = snapshots_pb2.RenewLeaseRequest(name=self._lease)
+                self._appliance.snapshots.RenewLease(request)
 
-    def _waiting(self) -> Iterator[_Chunk | _Question | None]:
-        for _ in range(ASK_AT_ONCE - 1):
-            if self._asked.empty():
-                return
-            yield self._asked.get()
-
-    def _ask_for(self, gathered: Sequence[_Chunk | _Question | None]) -> bool:
-        """Find out which of these are missing, and have them sealed. True if they are the last."""
+    def _ask_for(self, gathered: Sequence[_Chunk | _Question]) -> None:
+        """Find out which of these are missing, and have them sealed."""
         asked: list[tuple[ChunkId, _Chunk | _Question]] = []
         for item in gathered:
             if isinstance(item, _Question):
                 asked.append((item.chunk, item))
-            elif item is not None:
-                chunk = self._name(item)
-                if self._is_claimed(chunk):
-                    item.release()
-                    self._promises.keep(item.record, None)
-                else:
-                    asked.append((chunk, item))
+                continue
+            chunk = self._name(item)
+            if self._is_claimed(chunk):
+                item.release()
+                self._promises.keep(item.record, None)
+            else:
+                asked.append((chunk, item))
         if asked:
             ids = [chunk.raw for chunk, _item in asked]
             request = chunks_pb2.FindMissingRequest(lease=self._lease, chunk_ids=ids)
             missing = set(self._appliance.chunks.FindMissing(request).missing)
             for position, (chunk, item) in enumerate(asked):
                 self._answer(chunk, item, is_missing=position in missing)
-        return None in gathered
 
     def _name(self, item: _Chunk) -> ChunkId:
         if item.chunk is not None:
@@ -288,9 +276,7 @@ class Sender:
         flow.
         """
         yield chunks_pb2.UploadRequest(lease=self._lease)
-        is_last = False
-        while not is_last:
-            group, is_last = self._next_group()
+        while group := self._outgoing.take():
             # The last first: when it is there, hardly any other has to be waited for.
             if any(item.record.exception() is not None for item in reversed(group)):
                 return  # check() says why; whoever owns this calls abort()
@@ -309,22 +295,6 @@ class Sender:
             if pending:
                 yield self._message(pending, held)
         self._all_said = True
-
-    def _next_group(self) -> tuple[list[_Chunk], bool]:
-        """What comes next in order, about MESSAGE_TARGET of it; and whether it is the last."""
-        group: list[_Chunk] = []
-        size = 0
-        while size < MESSAGE_TARGET:
-            item = self._outgoing.get()
-            if item is None:
-                return group, True
-            if not group:
-                self._hurry.wait(GATHER_SECONDS)
-            group.append(item)
-            size += item.size
-            if self._outgoing.empty():
-                break
-        return group, False
 
     def _message(self, records: Sequence[bytes], size: int) -> Records:
         self._messages += 1
@@ -347,7 +317,6 @@ class Sender:
     def _fail(self, error: BaseException) -> None:
         self._promises.fail(error)
         self._gate.open()
-        self._hurry.set()
-        self._outgoing.put(None)
-        self._asked.put(None)
+        self._outgoing.close()
+        self._asked.close()
         self._call.cancel()

@@ -1,4 +1,4 @@
-"""Promises of what bounds and ends background work: gates open, and nobody waits for ever."""
+"""Promises of what bounds and ends background work: gates open, queues empty, nobody waits."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
-from backit.client.flow import ByteGate, Promises
+from backit.client.flow import ByteGate, Handfuls, Promises
 from backit.errors import Unavailable
 from tests.backitd.daemons import wait_until
 
@@ -118,3 +118,83 @@ def test_an_open_gate_holds_nobody() -> None:
         assert inside.is_set()
     gate.enter(1000)
     wait_until(lambda: all(not thread.is_alive() for thread, _inside in waiting))
+
+
+def handfuls(*, enough: int = 100, seconds: float = 60.0, most: int = 10) -> Handfuls[int]:
+    return Handfuls(enough=enough, seconds=seconds, most=most)
+
+
+def test_a_handful_is_taken_once_enough_has_come() -> None:
+    queue = handfuls()
+    with ThreadPoolExecutor(1) as pool:
+        taken = pool.submit(queue.take)
+        for number in range(3):
+            queue.put(number, 40)
+        assert taken.result(30) == [0, 1, 2]
+
+
+def test_a_handful_is_taken_once_it_has_many() -> None:
+    queue = handfuls(most=3)
+    with ThreadPoolExecutor(1) as pool:
+        taken = pool.submit(queue.take)
+        for number in range(3):
+            queue.put(number)
+        assert taken.result(30) == [0, 1, 2]
+
+
+def test_little_is_taken_after_a_moment() -> None:
+    queue = handfuls(seconds=0.001)
+    queue.put(1, 1)
+    assert queue.take() == [1]
+
+
+def test_little_is_taken_at_once_in_a_hurry_or_when_no_more_will_come() -> None:
+    for tell in (Handfuls[int].hurry, Handfuls[int].close):
+        queue = handfuls()
+        with ThreadPoolExecutor(1) as pool:
+            taken = pool.submit(queue.take)
+            queue.put(1, 1)
+            tell(queue)
+            assert taken.result(30) == [1]
+
+
+def test_what_is_more_than_a_handful_stays_in_order() -> None:
+    queue = handfuls(most=3)
+    for number, size in enumerate((60, 60, 60, 1, 1, 1, 1)):
+        queue.put(number, size)
+    queue.close()
+    assert [queue.take() for _ in range(4)] == [[0, 1], [2, 3, 4], [5, 6], []]
+
+
+def test_one_that_is_enough_alone_is_a_handful() -> None:
+    queue = handfuls()
+    queue.put(1, 1000)
+    queue.put(2, 1000)
+    assert (queue.take(), queue.take()) == ([1], [2])
+
+
+def test_nothing_comes_and_nothing_more_are_different_answers() -> None:
+    queue = handfuls()
+    assert queue.take(0.001) is None
+    queue.close()
+    assert queue.take(60) == []
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_all_that_was_put_is_taken_in_order(seed: int) -> None:
+    numbers = random.Random(seed)
+    queue = handfuls(seconds=0.001, most=numbers.randrange(1, 20))
+    sizes = [numbers.choice((0, 1, 30, 99, 250)) for _ in range(2000)]
+
+    def put() -> None:
+        for number, size in enumerate(sizes):
+            queue.put(number, size)
+        queue.close()
+
+    taken: list[int] = []
+    with ThreadPoolExecutor(1) as pool:
+        putting = pool.submit(put)
+        while handful := queue.take():
+            taken += handful
+        putting.result()
+    assert taken == list(range(2000))

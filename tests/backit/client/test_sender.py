@@ -185,7 +185,7 @@ def test_a_node_is_never_sent_before_what_it_refers_to(
 ) -> None:
     monkeypatch.setattr(_Shuffled, "seed", seed)
     monkeypatch.setattr(sender_module, "ThreadPoolExecutor", _Shuffled)
-    monkeypatch.setattr(sender_module, "ASK_AT_ONCE", 1 + seed % 4)
+    monkeypatch.setattr(sender_module, "HANDFUL_MAX", 1 + seed % 4)
     monkeypatch.setattr(sender_module, "MESSAGE_TARGET", 300 * (1 + seed % 3))
     monkeypatch.setattr(sender_module, "GATHER_SECONDS", 0.001 * (seed % 2))
     scene.random.seed(seed)
