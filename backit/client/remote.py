@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import grpc
 
+from backit import wire
 from backit.client import tls
 from backit.client.channel import open_channel
 from backit.client.profile import fingerprint_of
 from backit.client.status import error_of
-from backit.client.upload import upload_call
 from backit.crypto import primitives
 from backit.errors import BackitError, LoginNeeded, Unavailable, Unsupported, Untrusted
 from backit.ids import AccountId
@@ -32,6 +32,7 @@ from backit.v1 import (
     accounts_pb2_grpc,
     appliance_pb2,
     appliance_pb2_grpc,
+    chunks_pb2,
     chunks_pb2_grpc,
     devices_pb2_grpc,
     snapshots_pb2_grpc,
@@ -112,7 +113,10 @@ class Appliance:
         self.accounts = accounts_pb2_grpc.AccountServiceStub(channel)
         self.appliance = appliance_pb2_grpc.ApplianceServiceStub(channel)
         self.chunks = chunks_pb2_grpc.ChunkServiceStub(channel)
-        self.chunks.Upload = upload_call(channel)
+        upload: Any = channel.stream_stream(
+            wire.UPLOAD, wire.serialize_upload, chunks_pb2.UploadResponse.FromString
+        )
+        self.chunks.Upload = upload
         self.devices = devices_pb2_grpc.DeviceServiceStub(channel)
         self.snapshots = snapshots_pb2_grpc.SnapshotServiceStub(channel)
 

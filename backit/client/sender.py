@@ -25,12 +25,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from backit.client.flow import ByteGate, Handfuls, Promises
-from backit.client.upload import Records
 from backit.errors import Internal, Unavailable
 from backit.format import record
 from backit.format.compression import Compressor
 from backit.format.magic import KIB, MIB
 from backit.v1 import chunks_pb2, snapshots_pb2
+from backit.wire import Records
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from backit.engine.tree import Sealable
     from backit.format.record import Seal
     from backit.ids import ChunkId
+    from backit.wire import UploadMessage
 
 IN_FLIGHT_BYTES = 32 * MIB
 # Plaintext that is asked for together and shares a message, and the most that a message holds (the
@@ -271,7 +272,7 @@ class Sender:
         item.release()
         self._promises.keep(item.record, sealed)
 
-    def _requests(self) -> Iterator[chunks_pb2.UploadRequest | Records]:
+    def _requests(self) -> Iterator[UploadMessage]:
         """The upload's messages; gRPC pulls them from a thread of its own, no faster than they
         flow.
         """

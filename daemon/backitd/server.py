@@ -20,7 +20,6 @@ from backit.v1 import (
     appliance_pb2,
     appliance_pb2_grpc,
     chunks_pb2,
-    chunks_pb2_grpc,
     devices_pb2,
     devices_pb2_grpc,
     snapshots_pb2,
@@ -38,6 +37,7 @@ from backitd.endpoint import SERVING, Endpoint
 from backitd.folder import SmallFiles
 from backitd.guard import Patience
 from backitd.listen import UnixAddress
+from backitd.services import chunks
 from backitd.services.accounts import AccountService
 from backitd.services.admin import AdminService
 from backitd.services.appliance import About, ApplianceService
@@ -172,7 +172,7 @@ class Daemon:
         devices_pb2_grpc.add_DeviceServiceServicer_to_server(
             DeviceService(store, enrolments=enrolments, logins=logins), server
         )
-        chunks_pb2_grpc.add_ChunkServiceServicer_to_server(ChunkService(store), server)
+        chunks.add_to(server, ChunkService(store))
         snapshots_pb2_grpc.add_SnapshotServiceServicer_to_server(SnapshotService(store), server)
         appliance_pb2_grpc.add_ApplianceServiceServicer_to_server(
             ApplianceService(store, about=about, clock=clock), server

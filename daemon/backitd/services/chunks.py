@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import grpc
+
 from backit.errors import Invalid
 from backit.ids import DomainId, LeaseId, SessionId
 from backit.v1 import chunks_pb2 as pb
 from backit.v1 import chunks_pb2_grpc
+from backit.wire import UPLOAD, Records, parse_upload
 from backitd.auth.principals import current_caller
 from backitd.services import parse
 from backitd.services.receiving import Receiver
@@ -16,8 +19,7 @@ from backitd.store import FetchState
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import grpc
-
+    from backit.wire import UploadMessage
     from backitd.store import Store
 
 MOST_SESSIONS = 1024
@@ -26,6 +28,20 @@ STATES = {
     FetchState.MISSING: pb.DownloadResponse.STATE_MISSING,
     FetchState.DAMAGED: pb.DownloadResponse.STATE_DAMAGED,
 }
+
+
+def add_to(server: grpc.Server, service: ChunkService) -> None:
+    """Have the server serve it. Uploads are taken apart by us, so the generated code's handler for
+    them is replaced.
+    """
+    chunks_pb2_grpc.add_ChunkServiceServicer_to_server(service, server)
+    upload = grpc.stream_stream_rpc_method_handler(
+        service.Upload,
+        request_deserializer=parse_upload,
+        response_serializer=pb.UploadResponse.SerializeToString,
+    )
+    _, name, method = UPLOAD.split("/")
+    server.add_registered_method_handlers(name, {method: upload})
 
 
 class ChunkService(chunks_pb2_grpc.ChunkServiceServicer):
@@ -41,12 +57,12 @@ class ChunkService(chunks_pb2_grpc.ChunkServiceServicer):
         return pb.FindMissingResponse(missing=self._store.find_missing(lease, device, chunks))
 
     def Upload(
-        self, request_iterator: Iterator[pb.UploadRequest], context: grpc.ServicerContext
+        self, request_iterator: Iterator[UploadMessage], context: grpc.ServicerContext
     ) -> Iterator[pb.UploadResponse]:
         caller = current_caller()
         device = caller.as_device().device
         opening = next(request_iterator)
-        if opening.records or opening.flush:
+        if isinstance(opening, Records) or opening.records or opening.flush:
             raise Invalid("the first message of an upload names its lease and carries nothing")
         upload = self._store.upload(parse.resource(LeaseId, opening.lease), device)
         receiver = Receiver(upload, request_iterator, caller.renew)

@@ -18,11 +18,13 @@ import grpc
 
 from backit.errors import Invalid
 from backit.format.magic import RECORD_LIMIT
+from backit.wire import Records
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
-    from backit.v1.chunks_pb2 import UploadRequest
+    from backit.crypto.primitives import Buffer
+    from backit.wire import UploadMessage
     from backitd.store.uploads import Upload
 
 MOST_RECORDS = 8192
@@ -34,7 +36,7 @@ class Receiver:
     def __init__(
         self,
         upload: Upload,
-        messages: Iterator[UploadRequest],
+        messages: Iterator[UploadMessage],
         renew_login: Callable[[], object],
     ) -> None:
         self._upload = upload
@@ -67,17 +69,20 @@ class Receiver:
             self._failure = error
             self._upload.abort()
 
-    def _put(self, message: UploadRequest) -> None:
+    def _put(self, message: UploadMessage) -> None:
+        if isinstance(message, Records):
+            self._put_records(message.records)
+            return
         if message.lease:
             raise Invalid("only the first message of an upload names a lease")
-        if len(message.records) > MOST_RECORDS:
-            raise Invalid(
-                f"{len(message.records)} records in one message; {MOST_RECORDS} are allowed"
-            )
-        records = list(message.records)  # each access to the field makes a new copy
+        self._put_records(message.records)
+        if message.flush:
+            self._upload.flush()
+
+    def _put_records(self, records: Sequence[Buffer]) -> None:
+        if len(records) > MOST_RECORDS:
+            raise Invalid(f"{len(records)} records in one message; {MOST_RECORDS} are allowed")
         for record in records:
             if len(record) > RECORD_LIMIT:
                 raise Invalid(f"a record of {len(record)} bytes; {RECORD_LIMIT} are allowed")
-        self._upload.put(records)
-        if message.flush:
-            self._upload.flush()
+        self._upload.put(list(records))

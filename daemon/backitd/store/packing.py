@@ -19,6 +19,7 @@ from backitd.store.packs import SALT_BYTES, PackWriter
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from backit.crypto.primitives import Buffer
     from backit.format.record import Header
     from backitd.store.parts import Parts
     from backitd.store.values import Lease
@@ -43,7 +44,7 @@ class OpenPack:
         # What its nodes use and it did not hold when they came.
         self.references: set[bytes] = set()
 
-    def append(self, records: Sequence[tuple[Header, bytes]]) -> None:
+    def append(self, records: Sequence[tuple[Header, Buffer]]) -> None:
         for header, encoded in records:
             if header.kind is Kind.NODE:
                 used = {chunk.raw for chunk in record.references(encoded, header)}
@@ -88,7 +89,7 @@ class Packing:
         self._done = 0
         self._touched = parts.clock.monotonic()
 
-    def add(self, message: int, records: Sequence[bytes]) -> list[Filled]:
+    def add(self, message: int, records: Sequence[Buffer]) -> list[Filled]:
         """Take one message.
 
         Raises RecordInvalid, Unsupported, QuotaExceeded, NoSpace or Internal.
@@ -134,7 +135,7 @@ class Packing:
         self._counted -= size
         self._parts.quota.settle(self._lease.account, size)
 
-    def _check(self, encoded: bytes) -> Header:
+    def _check(self, encoded: Buffer) -> Header:
         """The record says of itself what this lease allows. Its own hash is checked as well."""
         header = record.parse(encoded)
         lease = self._lease
@@ -144,9 +145,11 @@ class Packing:
             raise RecordInvalid(f"record {header.chunk}: it is of session {header.session}")
         return header
 
-    def _without_known(self, headers: Iterable[tuple[Header, bytes]]) -> list[tuple[Header, bytes]]:
+    def _without_known(
+        self, headers: Iterable[tuple[Header, Buffer]]
+    ) -> list[tuple[Header, Buffer]]:
         """Each id once, and none that is live or on its way already."""
-        new: dict[bytes, tuple[Header, bytes]] = {}
+        new: dict[bytes, tuple[Header, Buffer]] = {}
         for header, encoded in headers:
             if header.chunk.raw not in self._pending:
                 new.setdefault(header.chunk.raw, (header, encoded))
@@ -154,7 +157,7 @@ class Packing:
             del new[known]
         return list(new.values())
 
-    def _append(self, kind: Kind, records: Sequence[tuple[Header, bytes]], message: int) -> None:
+    def _append(self, kind: Kind, records: Sequence[tuple[Header, Buffer]], message: int) -> None:
         now = self._clock.monotonic()
         size = sum(len(encoded) for _header, encoded in records)
         self._parts.quota.take(self._lease.account, size)

@@ -20,6 +20,7 @@ from backitd.store.sealing import Sealer
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from backit.crypto.primitives import Buffer
     from backitd.store.packing import Filled
     from backitd.store.parts import Parts
     from backitd.store.values import Lease
@@ -63,7 +64,7 @@ class Upload:
         self._on_end = on_end
         # Guards all below; notified whenever any of it changes.
         self._changed = threading.Condition()
-        self._queue: deque[tuple[int, Sequence[bytes] | None]] = deque()
+        self._queue: deque[tuple[int, Sequence[Buffer] | None]] = deque()
         self._waiting = 0
         self._sent = 0
         self._acknowledged = 0
@@ -78,7 +79,7 @@ class Upload:
         """Begin; before anything else."""
         self._writer.start()
 
-    def put(self, records: Sequence[bytes]) -> None:
+    def put(self, records: Sequence[Buffer]) -> None:
         """One message, whole records. Waits while too much waits; raises what ended the upload."""
         self._show_life()
         size = sum(len(encoded) for encoded in records)
@@ -195,7 +196,7 @@ class Upload:
                 item = self._queue.popleft() if self._queue else None
             self._pass_on(self._step(item))
 
-    def _step(self, item: tuple[int, Sequence[bytes] | None] | None) -> list[Filled]:
+    def _step(self, item: tuple[int, Sequence[Buffer] | None] | None) -> list[Filled]:
         if item is None:
             return self._packing.close_due()
         message, records = item
