@@ -1,6 +1,6 @@
 """Where a growing tree sends its chunks: the port between those who read files and those who send.
 
-`Sender` is the real one; `Courier` hands everything on to a sender in another process.
+`Courier` is the real one: it hands everything on to a `Sender` in another process.
 """
 
 from __future__ import annotations
@@ -31,7 +31,10 @@ class Outlet(Protocol):
     """Takes chunks in an order in which none comes before what it refers to."""
 
     def data(self, parts: Sequence[Buffer], size: int) -> Promise[ChunkId]:
-        """Submit one data chunk, the parts one after another. May wait for room."""
+        """Submit one data chunk, the parts one after another. May wait for room.
+
+        The parts may be written over once this returns.
+        """
         ...
 
     def node(self, node: Sealable) -> None:

@@ -96,6 +96,8 @@ class Reader:
         self._content_key = keys.content_key
         self._report = report
         self._chunker = Chunker(keys)
+        # One for all large files: to have fresh memory cleared takes longer than to read into it.
+        self._memory = bytearray(WINDOW)
 
     def read(self, dir_fd: int, name: bytes, found: os.stat_result, parent_hash: bytes) -> Reading:
         """Read one name of an open directory. Raises OSError if that cannot be done.
@@ -247,9 +249,7 @@ class Reader:
         return self._contents.small(data, content_hash)
 
     def _read_large(self, fd: int, entry: pb.Entry, ranges: Sequence[tuple[int, int]]) -> LargeFile:
-        window = _Window(
-            self._chunker, LargeFile(self._sender, self._keys), sum(length for _, length in ranges)
-        )
+        window = _Window(self._chunker, LargeFile(self._sender, self._keys), self._memory)
         hasher = primitives.keyed_hasher(self._content_key)
         read: list[int] = []
         for offset, length in ranges:
@@ -264,30 +264,24 @@ class Reader:
 
 
 class _Window:
-    """The stretch of a large file that is in memory: filled at its end, cut when it is full.
+    """The stretch of a large file that is in memory: filled at its end, cut when it is full."""
 
-    Chunks are slices of it, so it is never reused: a new one is made for what comes next.
-    """
-
-    def __init__(self, chunker: Chunker, large: LargeFile, expected: int) -> None:
+    def __init__(self, chunker: Chunker, large: LargeFile, memory: bytearray) -> None:
         self._chunker = chunker
         self._large = large
-        self._left = expected
-        self._view = memoryview(bytearray(min(expected, WINDOW)))
+        self._view = memoryview(memory)
         self._used = 0
 
     def room(self, wanted: int) -> memoryview:
         """Where to read to next: at least one byte, at most `wanted`."""
         if self._used == len(self._view):
             rest = self._cut(is_last=False)
-            fresh = memoryview(bytearray(len(rest) + min(max(self._left, wanted), WINDOW)))
-            fresh[: len(rest)] = rest
-            self._view, self._used = fresh, len(rest)
+            self._view[: len(rest)] = rest
+            self._used = len(rest)
         return self._view[self._used : self._used + wanted]
 
     def filled(self, got: int) -> None:
         self._used += got
-        self._left -= got
 
     def finish(self) -> LargeFile:
         self._cut(is_last=True)
