@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from backit.client.remote import Appliance
     from backit.client.vaults import Keyring
     from backit.crypto.keys import DomainKeys
+    from backit.crypto.primitives import Buffer
     from backit.engine.walk import Found
     from backit.format.node import Node
     from backit.format.record import Plain
@@ -139,7 +140,7 @@ class ChunkReader:
         for chunk in unanswered.values():
             yield chunk, NotFound(f"chunk {chunk}: the appliance gave no answer")
 
-    def _open(self, chunk: ChunkId, sealed: bytes) -> Plain:
+    def _open(self, chunk: ChunkId, sealed: Buffer) -> Plain:
         """Raises Damaged, naming the chunk, or what kept its session's key away."""
         try:
             session = record.parse_header(sealed).session

@@ -114,9 +114,16 @@ class Appliance:
         self.appliance = appliance_pb2_grpc.ApplianceServiceStub(channel)
         self.chunks = chunks_pb2_grpc.ChunkServiceStub(channel)
         upload: Any = channel.stream_stream(
-            wire.UPLOAD, wire.serialize_upload, chunks_pb2.UploadResponse.FromString
+            f"/{wire.SERVICE}/{wire.UPLOAD}",
+            wire.serialize_upload,
+            chunks_pb2.UploadResponse.FromString,
         )
-        self.chunks.Upload = upload
+        download: Any = channel.unary_stream(
+            f"/{wire.SERVICE}/{wire.DOWNLOAD}",
+            chunks_pb2.DownloadRequest.SerializeToString,
+            wire.parse_download,
+        )
+        self.chunks.Upload, self.chunks.Download = upload, download
         self.devices = devices_pb2_grpc.DeviceServiceStub(channel)
         self.snapshots = snapshots_pb2_grpc.SnapshotServiceStub(channel)
 

@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 
 from backit.format.magic import RECORD_LIMIT
 from backit.v1 import chunks_pb2
-from backit.wire import Records, parse_upload, serialize_upload
+from backit.wire import (
+    Download,
+    Records,
+    parse_download,
+    parse_upload,
+    serialize_download,
+    serialize_upload,
+)
 
 RECORDS = st.lists(st.binary(max_size=300), max_size=20)
 
@@ -83,3 +90,50 @@ def test_whatever_arrives_is_read_as_protobuf_reads_it(
 def test_a_length_that_nobody_would_write_is_read_as_protobuf_reads_it(length: bytes) -> None:
     data = b"\x12" + length + b"a"
     assert parsed(data) == parsed_by_protobuf(data)
+
+
+ANSWERS = st.builds(
+    chunks_pb2.DownloadResponse,
+    chunk_id=st.one_of(st.binary(min_size=32, max_size=32), st.binary(max_size=40)),
+    record=st.binary(max_size=300),
+    state=st.sampled_from([0, 0, 1, 2]),
+)
+
+
+def answer_of(message: chunks_pb2.DownloadResponse) -> Download:
+    return Download(message.chunk_id, message.record, message.state)
+
+
+def answer_by_protobuf(data: bytes) -> Download | None:
+    try:
+        return answer_of(chunks_pb2.DownloadResponse.FromString(data))
+    except DecodeError:
+        return None
+
+
+def answer(data: bytes) -> Download | None:
+    try:
+        found = parse_download(data)
+    except DecodeError:
+        return None
+    return found._replace(record=bytes(found.record))
+
+
+@given(message=ANSWERS)
+def test_an_answer_has_the_bytes_of_protobuf(message: chunks_pb2.DownloadResponse) -> None:
+    assert serialize_download(answer_of(message)) == message.SerializeToString()
+
+
+@pytest.mark.parametrize("length", [0, 1, 127, 128, 16_383, 16_384, 2_097_152, RECORD_LIMIT])
+def test_an_answer_arrives_whole(length: int) -> None:
+    sent = Download(b"i" * 32, b"r" * length, chunks_pb2.DownloadResponse.STATE_UNSPECIFIED)
+    assert answer(serialize_download(sent)) == sent
+
+
+@given(message=ANSWERS, cut=st.integers(0, 50), strange=st.binary(max_size=20))
+def test_whatever_is_answered_is_read_as_protobuf_reads_it(
+    message: chunks_pb2.DownloadResponse, cut: int, strange: bytes
+) -> None:
+    whole = message.SerializeToString()
+    for data in (whole[: max(0, len(whole) - cut)], whole + strange, strange + whole):
+        assert answer(data) == answer_by_protobuf(data)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
+from backit import wire
 from backit.errors import Invalid
 from backit.ids import DomainId, LeaseId, SessionId
 from backit.v1 import chunks_pb2 as pb
 from backit.v1 import chunks_pb2_grpc
-from backit.wire import UPLOAD, Records, parse_upload
+from backit.wire import Download, Records
 from backitd.auth.principals import current_caller
 from backitd.services import parse
 from backitd.services.receiving import Receiver
@@ -31,17 +32,23 @@ STATES = {
 
 
 def add_to(server: grpc.Server, service: ChunkService) -> None:
-    """Have the server serve it. Uploads are taken apart by us, so the generated code's handler for
-    them is replaced.
+    """Have the server serve it. Messages full of records are not for protobuf, so two of the
+    generated code's handlers are replaced.
     """
     chunks_pb2_grpc.add_ChunkServiceServicer_to_server(service, server)
     upload = grpc.stream_stream_rpc_method_handler(
         service.Upload,
-        request_deserializer=parse_upload,
+        request_deserializer=wire.parse_upload,
         response_serializer=pb.UploadResponse.SerializeToString,
     )
-    _, name, method = UPLOAD.split("/")
-    server.add_registered_method_handlers(name, {method: upload})
+    download = grpc.unary_stream_rpc_method_handler(
+        service.Download,
+        request_deserializer=pb.DownloadRequest.FromString,
+        response_serializer=wire.serialize_download,
+    )
+    server.add_registered_method_handlers(
+        wire.SERVICE, {wire.UPLOAD: upload, wire.DOWNLOAD: download}
+    )
 
 
 class ChunkService(chunks_pb2_grpc.ChunkServiceServicer):
@@ -71,17 +78,13 @@ class ChunkService(chunks_pb2_grpc.ChunkServiceServicer):
 
     def Download(
         self, request: pb.DownloadRequest, context: grpc.ServicerContext
-    ) -> Iterator[pb.DownloadResponse]:
+    ) -> Iterator[Any]:  # of wire's Download, which the generated types do not know
         caller = current_caller()
         domain = DomainId(request.domain_id)
         chunks = parse.distinct(parse.chunks(request.chunk_ids))
         for fetched in self._store.read(caller.account, domain, chunks):
             caller.renew()
-            yield pb.DownloadResponse(
-                chunk_id=fetched.chunk.raw,
-                record=fetched.record or b"",
-                state=STATES[fetched.state],
-            )
+            yield Download(fetched.chunk.raw, fetched.record or b"", STATES[fetched.state])
 
     def FindLost(
         self, request: pb.FindLostRequest, context: grpc.ServicerContext

@@ -7,6 +7,7 @@ with `failure`. What the files mean is not known here.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import logging
@@ -139,6 +140,11 @@ class Disk:
     def sync_data(self, fd: int) -> None:
         """Content and size, not the times."""
         os.fdatasync(fd)
+
+    def forget(self, fd: int) -> None:
+        """Have the kernel drop from memory what is on disk. Advice: its failure is none."""
+        with contextlib.suppress(OSError):
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
 
     def link(self, draft: Draft, name: Path) -> None:
         """Give the draft its name. Raises FileExistsError; never replaces."""

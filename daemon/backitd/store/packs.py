@@ -164,6 +164,9 @@ class PackWriter:
                 disk.truncate(draft.fd, self.size)
             disk.stamp(draft.fd, moment)
             disk.sync_data(draft.fd)
+            # content is hardly ever read soon, and would push out what is: nodes and the index;
+            if self.kind is Kind.DATA:
+                disk.forget(draft.fd)
             # only then it gets its name: a name never stands for less than the whole pack;
             disk.link(draft, path)
             # and the name becomes durable.
