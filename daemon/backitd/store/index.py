@@ -134,6 +134,10 @@ class ChunkIndex:
         """Nobody may be using it."""
         self._database.close()
 
+    def empty_log(self) -> None:
+        """Make one file of it, of the size that it has to have. Raises NoSpace or Internal."""
+        self._database.empty_log()
+
     # Lookups
 
     def incarnation(self) -> bytes | None:

@@ -7,6 +7,7 @@ calls.
 from __future__ import annotations
 
 import logging
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
@@ -50,16 +51,20 @@ class Packs:
     def __init__(self, disk: Disk, root: Path) -> None:
         self.disk = disk
         self.folder = root / "packs"
+        # Folders that survive a power cut. Asked for by several uploads at a time.
+        self._durable: set[Path] = set()
+        self._lock = threading.Lock()
 
     def create(self) -> None:
-        """All folders at once, so that no upload ever waits for one."""
+        """The folder that all is in."""
         make_folders(self.disk, self.folder.parent, [self.folder.name])
-        try:
-            for number in range(256):
-                self.disk.make_folder(self.folder / f"{number:02x}")
-            self.disk.sync_folder(self.folder)
-        except OSError as error:
-            raise failure(error, "making the folders for packs") from error
+
+    def require_folder(self, folder: Path) -> None:
+        """One of the 256 folders, durable when this returns. Raises NoSpace or Internal."""
+        with self._lock:
+            if folder not in self._durable:
+                make_folders(self.disk, self.folder, [folder.name])
+                self._durable.add(folder)
 
     def path(self, name: PackName) -> Path:
         return self.folder / name.hex[:2] / name.hex
@@ -159,6 +164,7 @@ class PackWriter:
         path = self._packs.path(name)
         disk, draft = self._disk, self._draft
         try:
+            self._packs.require_folder(path.parent)
             # Blocks that were reserved and not needed go back; content and size become durable;
             if self._allocated > self.size:
                 disk.truncate(draft.fd, self.size)

@@ -5,11 +5,12 @@ Logic lives in the parts. One process at a time has a store open.
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from typing import TYPE_CHECKING, Self
 
-from backit.errors import LeaseEnded
+from backit.errors import BackitError, LeaseEnded
 from backitd.store import catalog, opening
 from backitd.store.accounts import Accounts
 from backitd.store.catalog import Catalog
@@ -57,6 +58,8 @@ if TYPE_CHECKING:
         SnapshotRow,
         StoreSettings,
     )
+
+log = logging.getLogger(__name__)
 
 
 class Store:
@@ -178,6 +181,17 @@ class Store:
     def _upload_ended(self, upload: Upload) -> None:
         with self._uploads_lock:
             self._uploads.discard(upload)
+            resting = not self._uploads
+        if resting:
+            self._empty_logs()
+
+    def _empty_logs(self) -> None:
+        """A box at rest holds its databases once: their logs would stay until the next upload."""
+        try:
+            self._parts.index.empty_log()
+            self._parts.catalog.empty_log()
+        except BackitError as error:
+            log.warning("the databases' logs stay until the next upload ends: %s", error)
 
     # Accounts and statements
 

@@ -88,6 +88,13 @@ def test_a_pack_ends_at_a_number_of_records(
     assert len(session.box.packs()) == 5
 
 
+def test_there_are_only_folders_that_hold_packs(session: Session) -> None:
+    for n in range(3):
+        session.upload(session.data(b"%d" % n))
+    folders = {folder.name for folder in (session.box.state / "store" / "packs").iterdir()}
+    assert folders == {path.parent.name for path in session.box.packs()}
+
+
 def test_equal_content_makes_packs_of_different_names(session: Session) -> None:
     """Sixteen random bytes: nobody can tell from names that two people store the same."""
     other = session.box.new_session("bert")

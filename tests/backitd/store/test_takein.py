@@ -441,6 +441,7 @@ def test_files_of_others_are_left_alone(session: Session) -> None:
         box.state / "store/packs/ab" / ("cd" * 32),
     ]
     for path in strange:
+        path.parent.mkdir(exist_ok=True)
         path.write_text("mine")
     for open_again in (box.reopen, box.rebuild):
         open_again()

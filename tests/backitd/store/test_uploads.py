@@ -43,6 +43,17 @@ def test_what_was_acknowledged_is_there_after_reopening(session: Session) -> Non
     assert session.box.all_present(session.machine, [*chunks, root])
 
 
+def test_a_box_at_rest_holds_its_databases_once(session: Session) -> None:
+    logs = [session.box.state / f"{name}.db-wal" for name in ("index", "catalog")]
+    first, second = session.begin_upload(), session.begin_upload()
+    for upload, chunk in zip((first, second), blocks(session, 2), strict=True):
+        upload.put([chunk.record])
+    first.finish()
+    assert logs[0].stat().st_size, "another upload runs: its writes go on into the log"
+    second.finish()
+    assert [log.stat().st_size for log in logs] == [0, 0]
+
+
 def test_acknowledgements_are_cumulative_and_reach_the_last_message(tmp_path: Path) -> None:
     with open_box(tmp_path, settings=SMALL_PACKS) as box:
         session = box.new_session()
