@@ -11,7 +11,7 @@ import contextlib
 import os
 import struct
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -82,11 +82,16 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class CachedHead:
-    """The newest committed snapshot of a series, and the bundles that the next run should move."""
+    """The newest committed snapshot of a series, and the bundles that the next run should move.
+
+    `size` and `died` are bytes of content: below the root, and since what lives was last counted.
+    """
 
     snapshot: SnapshotId
     root: ChunkId
-    worn: frozenset[ChunkId]
+    size: int = 0
+    died: int = 0
+    worn: frozenset[ChunkId] = frozenset()
 
 
 class SeriesCache:
@@ -106,7 +111,8 @@ class SeriesCache:
                 (plain,) = self._box.blocks(self._series, file)
             head = message.decode(pb.CachedHead, plain)
             root, worn = ChunkId(head.root), frozenset(ChunkId(raw) for raw in head.worn)
-            found = CachedHead(SnapshotId(head.snapshot_id), root, worn)
+            snapshot = SnapshotId(head.snapshot_id)
+            found = CachedHead(snapshot, root, head.size, head.died, worn)
         except (OSError, ValueError, BackitError):
             return None
         return found if self._tree(root).exists() else None
@@ -127,27 +133,33 @@ class SeriesCache:
         _tag(self._folder.parent)
         return TreeWriter(self._folder / "growing", self._box, self._series)
 
-    def commit(self, snapshot: SnapshotId, root: ChunkId, writer: TreeWriter) -> None:
+    def commit(self, head: CachedHead, writer: TreeWriter) -> None:
         """Make the written tree the one that the next backup compares with, and drop the others.
 
         Raises OSError if it could not be written.
         """
         writer.finish()
-        (self._folder / "growing").replace(self._tree(root))
-        self._write_head(CachedHead(snapshot, root, frozenset()))
+        (self._folder / "growing").replace(self._tree(head.root))
+        self._write_head(head)
         for file in self._folder.iterdir():
-            if file.name not in ("head", root.hex):
+            if file.name not in ("head", head.root.hex):
                 file.unlink(missing_ok=True)
 
     def advise(self, worn: Sequence[ChunkId]) -> None:
-        """Tell the next run which bundles to move."""
+        """What lives has been counted: tell the next run which bundles to move."""
         head = self.head()
-        if head is not None and (worn or head.worn):
-            self._write_head(CachedHead(head.snapshot, head.root, frozenset(worn)))
+        if head is not None:
+            self._write_head(replace(head, died=0, worn=frozenset(worn)))
 
     def _write_head(self, head: CachedHead) -> None:
         worn = sorted(chunk.raw for chunk in head.worn)
-        encoded = pb.CachedHead(snapshot_id=head.snapshot.raw, root=head.root.raw, worn=worn)
+        encoded = pb.CachedHead(
+            snapshot_id=head.snapshot.raw,
+            root=head.root.raw,
+            worn=worn,
+            size=head.size,
+            died=head.died,
+        )
         _replace(self._folder / "head", [self._box.seal(self._series, message.encode(encoded))])
 
     def _tree(self, root: ChunkId) -> Path:

@@ -36,7 +36,7 @@ from backit.client.problems import Problems
 from backit.client.remains import remains
 from backit.client.scan import Scanner
 from backit.crypto.keys import DomainKeys
-from backit.engine.wear import Wear
+from backit.engine.wear import Wear, died_since, is_due
 from backit.errors import BackitError, Internal, Unavailable
 from backit.ids import ChunkId, SnapshotId
 
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from backit.client.scan import Batch
-    from backit.engine.tree import Leaf
+    from backit.engine.tree import ChildInfo, Leaf
 
 # Collections of garbage are rare: nearly nothing here is cyclic, and each looks at everything.
 GC_THRESHOLD = (100_000, 50, 100)
@@ -81,26 +81,36 @@ class Reading:
         try:
             root = growth.run(self._scan(), self._leaves(parent))
             self._courier.say(Up.GROWN, Grown(root, self._counts, self._problems))
-            self._remember(root.chunk, contents, writer)
+            self._remember(root, parent, contents, writer)
         finally:
             writer.discard()
 
-    def _remember(self, root: ChunkId, contents: Contents, writer: TreeWriter) -> None:
+    def _remember(
+        self, root: ChildInfo, parent: CachedHead | None, contents: Contents, writer: TreeWriter
+    ) -> None:
         """Once it is committed, keep what the next run may rely on."""
         while self._courier.committed is None:
             self._courier.wait()
         note = self._courier.committed
-        self._trees.commit(SnapshotId(note.raw), root, writer)
-        if not self._counts.changed_files:
-            return
-        contents.remember()
-        self._seen.save()
+        changed, died = self._counts.changed_bytes, 0
+        if parent is not None:
+            died = parent.died + died_since(parent.size, root.size, changed)
+        head = CachedHead(SnapshotId(note.raw), root.chunk, root.size, died)
+        self._trees.commit(head, writer)
+        if self._counts.changed_files:
+            contents.remember()
+            self._seen.save()
+        # Of bundles that are to be moved there may be more than the last run was told of.
+        if is_due(died, root.size) or contents.worn:
+            self._trees.advise(self._worn(root.chunk, note.number))
+
+    def _worn(self, root: ChunkId, stored: int) -> list[ChunkId]:
         wear = Wear()
         for leaf in as_far_as_readable(self._trees.leaves(root)):
             wear.count(leaf.node)
         for chunk, length in self._seen.reaches():
             wear.reaches(chunk, length)
-        self._trees.advise(wear.worn(note.number))
+        return wear.worn(stored)
 
     def _scan(self) -> Iterator[Batch]:
         job = self._job

@@ -49,7 +49,7 @@ IN_FLIGHT_BYTES = 32 * MIB
 MESSAGE_TARGET = 4 * MIB
 MESSAGE_MAX = 5 * MIB
 # How long what has come waits for company, and how many keep it.
-GATHER_SECONDS = 0.02
+GATHER_SECONDS = 0.05
 HANDFUL_MAX = 1024
 NODE_OVERHEAD = 4 * KIB
 CLAIMED_MAX = 100_000

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x62\x61\x63kit/format/v1/cache.proto\x12\x10\x62\x61\x63kit.format.v1\"=\n\nCachedHead\x12\x13\n\x0bsnapshot_id\x18\x01 \x01(\x0c\x12\x0c\n\x04root\x18\x02 \x01(\x0c\x12\x0c\n\x04worn\x18\x03 \x03(\x0c\"r\n\nCachedLeaf\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c\x12\x11\n\tfirst_key\x18\x02 \x01(\x0c\x12\r\n\x05\x63ount\x18\x03 \x01(\x04\x12\x0c\n\x04size\x18\x04 \x01(\x04\x12\x12\n\nreferences\x18\x05 \x01(\x0c\x12\x11\n\tplaintext\x18\x06 \x01(\x0c\"T\n\nWatermarks\x12.\n\x06series\x18\x01 \x03(\x0b\x32\x1e.backit.format.v1.CachedSeries\x12\x16\n\x0eincarnation_id\x18\x02 \x01(\x0c\"2\n\x0c\x43\x61\x63hedSeries\x12\x11\n\tseries_id\x18\x01 \x01(\x0c\x12\x0f\n\x07\x63ounter\x18\x02 \x01(\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x62\x61\x63kit/format/v1/cache.proto\x12\x10\x62\x61\x63kit.format.v1\"Y\n\nCachedHead\x12\x13\n\x0bsnapshot_id\x18\x01 \x01(\x0c\x12\x0c\n\x04root\x18\x02 \x01(\x0c\x12\x0c\n\x04worn\x18\x03 \x03(\x0c\x12\x0c\n\x04size\x18\x04 \x01(\x04\x12\x0c\n\x04\x64ied\x18\x05 \x01(\x04\"r\n\nCachedLeaf\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c\x12\x11\n\tfirst_key\x18\x02 \x01(\x0c\x12\r\n\x05\x63ount\x18\x03 \x01(\x04\x12\x0c\n\x04size\x18\x04 \x01(\x04\x12\x12\n\nreferences\x18\x05 \x01(\x0c\x12\x11\n\tplaintext\x18\x06 \x01(\x0c\"T\n\nWatermarks\x12.\n\x06series\x18\x01 \x03(\x0b\x32\x1e.backit.format.v1.CachedSeries\x12\x16\n\x0eincarnation_id\x18\x02 \x01(\x0c\"2\n\x0c\x43\x61\x63hedSeries\x12\x11\n\tseries_id\x18\x01 \x01(\x0c\x12\x0f\n\x07\x63ounter\x18\x02 \x01(\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,11 +32,11 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'backit.format.v1.cache_pb2'
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_CACHEDHEAD']._serialized_start=50
-  _globals['_CACHEDHEAD']._serialized_end=111
-  _globals['_CACHEDLEAF']._serialized_start=113
-  _globals['_CACHEDLEAF']._serialized_end=227
-  _globals['_WATERMARKS']._serialized_start=229
-  _globals['_WATERMARKS']._serialized_end=313
-  _globals['_CACHEDSERIES']._serialized_start=315
-  _globals['_CACHEDSERIES']._serialized_end=365
+  _globals['_CACHEDHEAD']._serialized_end=139
+  _globals['_CACHEDLEAF']._serialized_start=141
+  _globals['_CACHEDLEAF']._serialized_end=255
+  _globals['_WATERMARKS']._serialized_start=257
+  _globals['_WATERMARKS']._serialized_end=341
+  _globals['_CACHEDSERIES']._serialized_start=343
+  _globals['_CACHEDSERIES']._serialized_end=393
 # @@protoc_insertion_point(module_scope)

@@ -29,10 +29,16 @@ class CachedHead(_message.Message):
     SNAPSHOT_ID_FIELD_NUMBER: _builtins.int
     ROOT_FIELD_NUMBER: _builtins.int
     WORN_FIELD_NUMBER: _builtins.int
+    SIZE_FIELD_NUMBER: _builtins.int
+    DIED_FIELD_NUMBER: _builtins.int
     snapshot_id: _builtins.bytes
     """Its id."""
     root: _builtins.bytes
     """Root of its tree."""
+    size: _builtins.int
+    """Bytes of content below the root."""
+    died: _builtins.int
+    """Bytes of content that changed or went since what lives in each bundle was last counted."""
     @_builtins.property
     def worn(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """Bundles that are mostly dead: the next run moves their living files to new ones."""
@@ -43,10 +49,12 @@ class CachedHead(_message.Message):
         snapshot_id: _builtins.bytes = ...,
         root: _builtins.bytes = ...,
         worn: _abc.Iterable[_builtins.bytes] | None = ...,
+        size: _builtins.int = ...,
+        died: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["root", b"root", "snapshot_id", b"snapshot_id", "worn", b"worn"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["died", b"died", "root", b"root", "size", b"size", "snapshot_id", b"snapshot_id", "worn", b"worn"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

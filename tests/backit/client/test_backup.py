@@ -18,9 +18,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from backit.client.backup import Backup, Label, Source
+from backit.client.cache import Box, SeriesCache
 from backit.client.excludes import Excludes
 from backit.client.reader import TICK_NS
 from backit.client.remote import Appliance
+from backit.client.session import series_of
+from backit.crypto.keys import cache_key
 from backit.engine.wear import ALIVE_MIN
 from backit.errors import (
     BackitError,
@@ -557,3 +560,24 @@ def test_what_lives_in_worn_bundles_moves_and_nothing_else(house: Household, fol
     assert house.contents(house.latest(), folder) == files_below(folder)
     # Six of ten survive each of four runs: without moving, 87 % of the first bundles were dead.
     assert before.dead_share < 0.7
+
+
+def test_what_dies_adds_up_until_what_lives_is_counted_again(
+    house: Household, folder: Path
+) -> None:
+    """Counting reads the whole tree again: not for every file that changes."""
+    numbers = random.Random(1)
+    for number in range(200):
+        (folder / f"f{number:03}").write_bytes(numbers.randbytes(30 * KIB))
+    settle(folder)
+    house.save(folder)
+    series = series_of(house.keys, (bytes(folder),))
+    remembered = SeriesCache(house.cache, Box(cache_key(house.keys.signing)), series)
+    died: list[int] = []
+    for path in sorted(folder.iterdir())[:4]:
+        path.unlink()
+        house.save(folder)
+        head = remembered.head()
+        assert head is not None
+        died.append(head.died)
+    assert died == [30 * KIB, 0, 30 * KIB, 0], "counted when more than a hundredth had died"

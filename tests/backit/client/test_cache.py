@@ -77,7 +77,7 @@ def commit(cache: SeriesCache, root: ChunkId = ROOT, leaves: Grown = LEAVES) -> 
     writer = cache.writer()
     for info, leaf in leaves:
         writer.add(info, leaf)
-    cache.commit(SNAPSHOT, root, writer)
+    cache.commit(CachedHead(SNAPSHOT, root, size=500, died=20), writer)
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ def test_the_last_tree_is_remembered(cache: SeriesCache) -> None:
     assert len(LEAVES) > 3
     assert cache.head() is None
     commit(cache)
-    assert cache.head() == CachedHead(SNAPSHOT, ROOT, frozenset())
+    assert cache.head() == CachedHead(SNAPSHOT, ROOT, size=500, died=20)
     assert read(cache) == expected(LEAVES)
 
 
@@ -107,7 +107,7 @@ def test_leaves_that_were_kept_are_written_as_they_were(cache: SeriesCache) -> N
     writer = cache.writer()
     for leaf in expected(LEAVES):
         writer.add(leaf.info, leaf)
-    cache.commit(SNAPSHOT, ROOT, writer)
+    cache.commit(CachedHead(SNAPSHOT, ROOT), writer)
     assert read(cache) == expected(LEAVES)
 
 
@@ -117,7 +117,7 @@ def test_nothing_is_remembered_before_the_commit(cache: SeriesCache) -> None:
     writer = cache.writer()
     for info, leaf in leaves:
         writer.add(info, leaf)
-    assert cache.head() == CachedHead(SNAPSHOT, ROOT, frozenset())
+    assert cache.head() == CachedHead(SNAPSHOT, ROOT, size=500, died=20)
     writer.discard()
     assert read(cache) == expected(LEAVES)
     assert read(cache, other) == []
@@ -136,9 +136,9 @@ def test_advice_is_kept_until_the_next_tree(cache: SeriesCache) -> None:
     assert cache.head() is None, "there is nothing that it could be about"
     commit(cache)
     cache.advise([WORN])
-    assert cache.head() == CachedHead(SNAPSHOT, ROOT, frozenset([WORN]))
+    assert cache.head() == CachedHead(SNAPSHOT, ROOT, size=500, died=0, worn=frozenset([WORN]))
     commit(cache)
-    assert cache.head() == CachedHead(SNAPSHOT, ROOT, frozenset())
+    assert cache.head() == CachedHead(SNAPSHOT, ROOT, size=500, died=20)
 
 
 def flipped(data: bytes, bit: int) -> bytes:
@@ -298,9 +298,9 @@ def test_a_disk_that_is_full_leaves_the_tree_before(cache: SeriesCache, folder: 
     for info, leaf in leaves:
         writer.add(info, leaf)
     with pytest.raises(OSError, match="No space left"):
-        cache.commit(SNAPSHOT, other, writer)
+        cache.commit(CachedHead(SNAPSHOT, other), writer)
     writer.discard()
-    assert cache.head() == CachedHead(SNAPSHOT, ROOT, frozenset())
+    assert cache.head() == CachedHead(SNAPSHOT, ROOT, size=500, died=20)
     assert read(cache) == expected(LEAVES)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from backit.engine import wear as wear_module
 from backit.engine.chunker import LARGE_FILE
-from backit.engine.wear import ALIVE_MIN, BUDGET_MIN, Wear
+from backit.engine.wear import ALIVE_MIN, BUDGET_MIN, Wear, died_since, is_due
 from backit.format.magic import MIB
 from backit.format.node import Node
 from backit.format.v1 import tree_pb2 as pb
@@ -126,3 +126,27 @@ def test_the_most_worn_come_first(monkeypatch: pytest.MonkeyPatch, seed: int) ->
     few = wear.worn(0)
     assert few == worn[: len(few)]
     assert sum(shares[each] for each in few) <= 500
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "changed", "died"),
+    [
+        (1000, 1000, 0, 0),  # nothing happened
+        (1000, 1300, 300, 0),  # files came
+        (1000, 700, 0, 300),  # files went
+        (1000, 1100, 500, 400),  # a file of 400 became one of 500
+        (1000, 900, 1000, 1000),  # more was read than there is: it shrank meanwhile
+        (0, 500, 0, 0),  # a tree of which no size is known
+    ],
+)
+def test_what_is_neither_there_nor_new_has_died(
+    before: int, after: int, changed: int, died: int
+) -> None:
+    assert died_since(before, after, changed) == died
+
+
+def test_counting_is_due_when_a_hundredth_has_died() -> None:
+    assert not is_due(10, 1000)
+    assert is_due(11, 1000)
+    assert not is_due(0, 0)
+    assert is_due(1, 0), "all of it has died"
