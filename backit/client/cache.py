@@ -117,6 +117,13 @@ class SeriesCache:
             return None
         return found if self._tree(root).exists() else None
 
+    def saved_ns(self, head: CachedHead | None) -> int:
+        """When the tree of the head was written (ns), as this machine's clock says; 0 if never."""
+        try:
+            return self._tree(head.root).stat().st_mtime_ns if head is not None else 0
+        except OSError:
+            return 0
+
     def leaves(self, root: ChunkId) -> Iterator[Leaf]:
         """The tree's leaves in key order. Raises Damaged or OSError in the middle."""
         previous: tuple[ChildInfo, Node] | None = None

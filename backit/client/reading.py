@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from backit import process
 from backit.client import surprise
+from backit.client.ahead import read_ahead
 from backit.client.archive import SeenArchive
 from backit.client.arena import Arena
 from backit.client.cache import (
@@ -79,7 +80,8 @@ class Reading:
             on_leaf=writer.add,
         )
         try:
-            root = growth.run(self._scan(), self._leaves(parent))
+            batches = read_ahead(self._scan(), since=self._trees.saved_ns(parent))
+            root = growth.run(batches, self._leaves(parent))
             self._courier.say(Up.GROWN, Grown(root, self._counts, self._problems))
             self._remember(root, parent, contents, writer)
         finally:
