@@ -86,7 +86,9 @@ def mount(  # noqa: PLR0913 - one for each option
         from backitfs.account import Account  # noqa: PLC0415
         from backitfs.serve import Wishes, serve  # noqa: PLC0415
 
-        process.tune_memory()
+        # Chunks stay for long, and come from several threads: what each would keep to itself of the
+        # memory that it gave back is 60 MB more than the cache may hold.
+        process.tune_memory(arenas=1)
         place = mountpoint.prepare(folder)
         if allow_other:
             mountpoint.let_others_in()

@@ -10,13 +10,14 @@ from __future__ import annotations
 import contextlib
 import os
 import select
-from contextlib import ExitStack
+import threading
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
 
     from tests.programs import Person
 
@@ -73,6 +74,26 @@ def watch_all(commands: Sequence[tuple[Person, Sequence[str | Path]]]) -> list[i
             output, errors = each.communicate()
             assert each.returncode == 0, (output[-2000:], errors[-2000:])
     return most
+
+
+@contextmanager
+def watching(pid: int) -> Generator[Callable[[], int]]:
+    """Look at a process for as long as the block runs; what is given says the most it held."""
+    most = held(pid)
+    ended = threading.Event()
+
+    def look() -> None:
+        nonlocal most
+        while not ended.wait(SAMPLE_MS / 1000):
+            most = max(most, held(pid))
+
+    thread = threading.Thread(target=look, name="footprint")
+    thread.start()
+    try:
+        yield lambda: most
+    finally:
+        ended.set()
+        thread.join()
 
 
 def _sample(running: Sequence[subprocess.Popen[bytes]]) -> list[int]:

@@ -2,14 +2,13 @@
 
 import os
 import random
-import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.programs import Box, Person
+from tests.system.fields import crowded, fenced, scattered
 from tests.system.footprint import peak, watch, watch_all
 from tests.system.points import FULL
 from tests.system.trees import MIB
@@ -26,52 +25,9 @@ SLOPE = 500
 
 @pytest.fixture
 def field(tmp_path: Path) -> Iterator[Path]:
-    """Where many small files can be planted: as root on a file system of its own, where they lie
-    in their inodes, and of which nothing is left when it is unmounted.
-    """
-    folder = tmp_path / "field"
-    folder.mkdir()
-    if os.geteuid() != 0:
+    """Where many small files can be planted."""
+    with fenced(tmp_path, MANY + FEW) as folder:
         yield folder
-        shutil.rmtree(folder)
-        return
-    image = tmp_path / "image"
-    with image.open("wb") as file:
-        file.truncate((1 << 30) + 2048 * MANY)
-    inodes = str(2 * FEW + MANY * 11 // 10)
-    make = ("mkfs.ext4", "-q", "-F", "-I", "256", "-N", inodes, "-O", "inline_data,large_dir")
-    subprocess.run((*make, image), check=True)
-    subprocess.run(("mount", "-o", "loop", image, folder), check=True)
-    image.unlink()
-    try:
-        yield folder
-    finally:
-        subprocess.run(("umount", folder), check=True)
-
-
-def scattered(root: Path, start: int, stop: int) -> None:
-    """Small files, a hundred to a folder; those before `start` are there."""
-    for number in range(start, stop, 100):
-        folder = root / f"{number // 10_000}" / f"{number}"
-        folder.mkdir(parents=True)
-        fd = os.open(folder, os.O_DIRECTORY)
-        for each in range(number, number + 100):
-            _write(fd, b"%08d" % each)
-        os.close(fd)
-
-
-def crowded(root: Path, start: int, stop: int) -> None:
-    """Small files in one folder."""
-    fd = os.open(root, os.O_DIRECTORY)
-    for number in range(start, stop):
-        _write(fd, b"%08x" % (number * 2_654_435_761 % 2**32))
-    os.close(fd)
-
-
-def _write(directory: int, name: bytes) -> None:
-    fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=directory)
-    os.write(fd, name * 4)
-    os.close(fd)
 
 
 @pytest.mark.parametrize("plant", [scattered, crowded], ids=lambda each: each.__name__)
