@@ -92,7 +92,7 @@ class Check:
         everything, broken = self._history.readable(trashed=True)
         for name, error in broken:
             yield Finding("snapshot", name, str(error))
-        yield from check_receipts(everything)
+        yield from check_receipts(everything, self._appliance.receipt_key)
         yield from check_series(everything)
         kept = [each for each in everything if not each.trashed]
         self.progress.snapshots = len(everything)
@@ -173,9 +173,9 @@ class Check:
         return broken
 
 
-def check_receipts(snapshots: Iterable[Snapshot]) -> Iterator[Finding]:
+def check_receipts(snapshots: Iterable[Snapshot], pinned: bytes) -> Iterator[Finding]:
     """That the appliance still answers for when it took each snapshot. At most one finding."""
-    doubtful = [each for each in snapshots if not each.attested]
+    doubtful = [each for each in snapshots if not each.is_attested(pinned)]
     if doubtful:
         why = f"{len(doubtful)} receipts, its own first, are not by the key pinned at pairing"
         yield Finding("receipt", doubtful[0].id.hex, why)

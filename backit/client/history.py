@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -15,7 +17,7 @@ from backit.ids import ChunkId, DeviceId, DomainId, SeriesId, SnapshotId
 from backit.v1 import snapshots_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from backit.client.remote import Appliance
     from backit.client.vaults import Keyring
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
 LATEST = "latest"
 PREFIX_MIN = 4
+# Snapshots asked for at once, and threads that open them.
+PAGE, OPENERS = 100, 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +46,11 @@ class Snapshot:
     root: ChunkId
     domain: DomainId
     body: pb.SnapshotBody
-    # Its receipt is signed by the key that was pinned at pairing: `received` is not made up since.
-    attested: bool = True
+    receipt: bytes = b""
+
+    def is_attested(self, pinned: bytes) -> bool:
+        """Whether its receipt is signed by the pinned key: `received` is not made up since."""
+        return attests(pinned, self.receipt, self.id)
 
 
 class History:
@@ -55,7 +62,10 @@ class History:
 
     def all(self, *, trashed: bool = False) -> list[Snapshot]:
         """Oldest first. Raises Damaged, naming the snapshot, for one that was not signed so."""
-        return sorted((self._open(listed) for listed in self._pages(trashed=trashed)), key=_age)
+        found, broken = self.readable(trashed=trashed)
+        for _name, error in broken:
+            raise error
+        return found
 
     def readable(
         self, *, trashed: bool = False, known: Mapping[str, Snapshot] = MappingProxyType({})
@@ -67,11 +77,17 @@ class History:
         """
         found: list[Snapshot] = []
         broken: list[tuple[str, BackitError]] = []
-        for listed in self._pages(trashed=trashed):
-            try:
-                found.append(_same(known.get(listed.name), listed) or self._open(listed))
-            except BackitError as error:
-                broken.append((listed.name, error))
+        # Opening is mostly public-key operations, which let other threads run, and the appliance
+        # gathers the next page meanwhile.
+        with ThreadPoolExecutor(OPENERS, thread_name_prefix="snapshots") as pool:
+            pages = [
+                pool.submit(self._open_page, page, known) for page in self._pages(trashed=trashed)
+            ]
+            for name, opened in chain.from_iterable(page.result() for page in pages):
+                if isinstance(opened, Snapshot):
+                    found.append(opened)
+                else:
+                    broken.append((name, opened))
         return sorted(found, key=_age), broken
 
     def resolve(self, text: str, *, trashed: bool = False) -> Snapshot:
@@ -99,16 +115,31 @@ class History:
                 raise error
         raise SnapshotNotFound(f"there is no snapshot {text[:80]!r}")
 
-    def _pages(self, *, trashed: bool) -> list[snapshots_pb2.Snapshot]:
-        listed: list[snapshots_pb2.Snapshot] = []
+    def _pages(self, *, trashed: bool) -> Iterator[Sequence[snapshots_pb2.Snapshot]]:
         token = ""
         while True:
-            request = snapshots_pb2.ListSnapshotsRequest(page_token=token, show_deleted=trashed)
-            page = self._appliance.snapshots.ListSnapshots(request)
-            listed.extend(page.snapshots)
+            page = self._appliance.snapshots.ListSnapshots(
+                snapshots_pb2.ListSnapshotsRequest(
+                    page_size=PAGE, page_token=token, show_deleted=trashed
+                )
+            )
+            yield page.snapshots
             token = page.next_page_token
             if not token:
-                return listed
+                return
+
+    def _open_page(
+        self, page: Iterable[snapshots_pb2.Snapshot], known: Mapping[str, Snapshot]
+    ) -> list[tuple[str, Snapshot | BackitError]]:
+        opened: list[tuple[str, Snapshot | BackitError]] = []
+        for listed in page:
+            try:
+                found = _same(known.get(listed.name), listed) or self._open(listed)
+            except BackitError as error:
+                opened.append((listed.name, error))
+            else:
+                opened.append((listed.name, found))
+        return opened
 
     def _open(self, listed: snapshots_pb2.Snapshot) -> Snapshot:
         try:
@@ -144,7 +175,7 @@ class History:
             root=ChunkId(fields.root),
             domain=DomainId(fields.domain_id),
             body=body,
-            attested=attests(self._appliance.receipt_key, listed.receipt, found),
+            receipt=listed.receipt,
         )
 
 

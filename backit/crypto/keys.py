@@ -186,7 +186,7 @@ def open_session_key(vault: VaultKey, sealed_key: bytes, commitment: bytes) -> b
     """The session key of a session statement. Raises WrongKey if it is not the committed one."""
     if len(sealed_key) != primitives.SEALED_KEY_BYTES:
         raise WrongKey(f"a sealed session key of {len(sealed_key)} bytes")
-    key = primitives.box_open(vault.secret, sealed_key)
+    key = primitives.box_open(vault.secret, sealed_key, public=vault.public)
     if not primitives.equal(session_commitment(key), commitment):
         raise WrongKey("the session key is not the one its statement commits to")
     return key

@@ -152,6 +152,16 @@ def newest_statement(db: SqliteDatabase, kind: StatementKind, subject: bytes) ->
     return None if row is None else statements.parse(row.encoded)
 
 
+def newest_statements(
+    db: SqliteDatabase, kind: StatementKind, subjects: Sequence[bytes]
+) -> dict[bytes, Statement]:
+    """The same for many subjects, by subject."""
+    t = StatementTable
+    query = t.select(t.subject, t.encoded).where((t.kind == int(kind)) & t.subject.in_(subjects))
+    newest = {row.subject: row.encoded for row in query.order_by(t.number).bind(db)}
+    return {subject: statements.parse(encoded) for subject, encoded in newest.items()}
+
+
 # Sessions
 
 
@@ -165,6 +175,12 @@ def put_session(db: SqliteDatabase, new: Statement) -> None:
 def session(db: SqliteDatabase, wanted: bytes) -> Statement | None:
     row = SessionTable.select().where(SessionTable.session == wanted).get_or_none(db)
     return None if row is None else statements.parse(row.encoded)
+
+
+def sessions_by_id(db: SqliteDatabase, wanted: Sequence[bytes]) -> dict[bytes, Statement]:
+    t = SessionTable
+    rows = t.select(t.session, t.encoded).where(t.session.in_(wanted)).bind(db)
+    return {row.session: statements.parse(row.encoded) for row in rows}
 
 
 def session_ids(db: SqliteDatabase, owner: AccountId) -> set[bytes]:

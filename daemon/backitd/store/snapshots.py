@@ -35,6 +35,8 @@ from backitd.store.tables import State
 from backitd.store.values import SnapshotRow
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from peewee import SqliteDatabase
 
     from backit.crypto.keys import SigningKey
@@ -126,7 +128,7 @@ class Snapshots:
                 last = self._own(db, account, SnapshotId.from_hex(after))
                 behind = (last.received, last.snapshot)
             rows = catalog.snapshot_page(db, account, trashed=trashed, after=behind, limit=limit)
-        return [self.row_of(row) for row in rows]
+        return self._rows_of(rows)
 
     def get(self, account: AccountId, snapshot: SnapshotId) -> SnapshotRow:
         """With its sealed body. Raises SnapshotNotFound, or Damaged if the body is not the one."""
@@ -166,9 +168,21 @@ class Snapshots:
 
     def row_of(self, row: SnapshotTable) -> SnapshotRow:
         """Without the sealed body."""
+        return self._rows_of([row])[0]
+
+    def _rows_of(self, rows: Sequence[SnapshotTable]) -> list[SnapshotRow]:
         with self._catalog.reading() as db:
-            session = catalog.session(db, row.session)
-            order = catalog.newest_statement(db, StatementKind.FORGET, row.snapshot)
+            sessions = catalog.sessions_by_id(db, [row.session for row in rows])
+            orders = catalog.newest_statements(
+                db, StatementKind.FORGET, [row.snapshot for row in rows]
+            )
+        return [
+            self._row_of(row, sessions.get(row.session), orders.get(row.snapshot)) for row in rows
+        ]
+
+    def _row_of(
+        self, row: SnapshotTable, session: Statement | None, order: Statement | None
+    ) -> SnapshotRow:
         purge = None if row.trashed is None else row.trashed + self._parts.settings.trash_seconds
         return SnapshotRow(
             snapshot=SnapshotId(row.snapshot),

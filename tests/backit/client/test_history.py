@@ -320,12 +320,12 @@ def test_two_machines_of_one_label_are_told_apart_by_id_only(scene: Scene, box: 
 
 def test_a_receipt_by_another_key_than_the_pinned_one_is_told_of(scene: Scene) -> None:
     """Whoever has the disks may have made it up since; the snapshot opens all the same."""
-    assert all(each.attested for each in scene.history.all())
-    assert list(check_receipts(scene.history.all())) == []
-    scene.house.owner.receipt_key = scene.house.device.receipt_key = b"k" * 32
-    found = scene.history.all()
-    assert not any(each.attested for each in found)
-    (finding,) = check_receipts(found)
+    found, pinned = scene.history.all(), scene.house.owner.receipt_key
+    assert all(each.is_attested(pinned) for each in found)
+    assert list(check_receipts(found, pinned)) == []
+    other = scene.house.owner.receipt_key = scene.house.device.receipt_key = b"k" * 32
+    assert not any(each.is_attested(other) for each in found)
+    (finding,) = check_receipts(found, other)
     assert (finding.kind, finding.name) == ("receipt", found[0].id.hex)
     result = scene.house.save(scene.house.folder)
     assert any("pinned at pairing" in text for text in result.turned_back)
