@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SALT_BYTES = 16
-# Writing back begins in steps of this many bytes, and blocks are reserved in steps up to it.
+# Writing back begins in steps of this many bytes.
 STEP = 8 * MIB
 
 
@@ -206,7 +206,7 @@ class PackWriter:
         try:
             # Ahead, so that a full disk shows early; not beyond what a full pack is sure to need.
             while self._allocated < min(self.size + length, PACK_TARGET):
-                step = min(max(self._allocated, MIB), STEP)
+                step = min(max(3 * self._allocated, MIB), PACK_TARGET - self._allocated)
                 disk.allocate(fd, self._allocated, step)
                 self._allocated += step
             self.size += disk.write(fd, buffers)
