@@ -164,9 +164,10 @@ class Packing:
         self._counted += size
         pack = self._open.get(kind)
         if pack is None:
-            self._parts.space.require(self._settings.pack_bytes)
+            target = self._settings.pack_bytes
+            self._parts.space.require(target)
             salt = self._parts.random(SALT_BYTES)
-            writer = PackWriter(self._parts.packs, self._lease.account, kind, salt)
+            writer = PackWriter(self._parts.packs, self._lease.account, kind, salt, target=target)
             pack = self._open[kind] = OpenPack(writer, message, now)
         pack.counted += size
         pack.append(records)

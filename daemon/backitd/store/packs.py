@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Self
 from backit.crypto import primitives
 from backit.errors import BackitError, Damaged, Internal, Unavailable
 from backit.format import record
-from backit.format.magic import MIB, PACK_LIMIT, PACK_TARGET, RECORD_MAGIC, Kind
+from backit.format.magic import MIB, PACK_LIMIT, RECORD_MAGIC, Kind
 from backit.format.pack import (
     FOOT,
     HEAD,
@@ -119,12 +119,16 @@ class PackWriter:
     file is thrown away, never synced again.
     """
 
-    def __init__(self, packs: Packs, account: AccountId, kind: Kind, salt: bytes) -> None:
+    def __init__(
+        self, packs: Packs, account: AccountId, kind: Kind, salt: bytes, *, target: int
+    ) -> None:
+        """`target`: about how many bytes it will have when it is full."""
         self.kind = kind
         self.places: list[Place] = []
         self.size = 0
         self._packs = packs
         self._disk = packs.disk
+        self._target = target
         self._allocated = 0
         self._written_back = 0
         self._hasher = primitives.hasher()
@@ -205,8 +209,8 @@ class PackWriter:
         disk, fd = self._disk, self._draft.fd
         try:
             # Ahead, so that a full disk shows early; not beyond what a full pack is sure to need.
-            while self._allocated < min(self.size + length, PACK_TARGET):
-                step = min(max(3 * self._allocated, MIB), PACK_TARGET - self._allocated)
+            while self._allocated < min(self.size + length, self._target):
+                step = min(max(3 * self._allocated, MIB), self._target - self._allocated)
                 disk.allocate(fd, self._allocated, step)
                 self._allocated += step
             self.size += disk.write(fd, buffers)

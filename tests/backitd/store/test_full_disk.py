@@ -88,13 +88,14 @@ def test_a_full_disk_stops_the_upload_and_nothing_else(small: Path, disk: type[D
 
 
 def test_a_box_that_is_full_when_it_starts_can_be_restored_from(small: Path) -> None:
+    (small / "filler").write_bytes(bytes(512 * KIB))
     with open_box(small / "state", settings=SETTINGS) as box:
         session = box.new_session()
         snapshot = session.backup(b"file")
         session = box.session(session.machine)
         stored = fill(session)
         box.store.close()
-        with (small / "filler").open("wb") as filler:
+        with (small / "filler").open("ab") as filler:
             try:
                 while True:
                     filler.write(bytes(64 * KIB))
