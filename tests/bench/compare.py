@@ -14,8 +14,8 @@ from pathlib import Path
 from tests.bench import datasets, mounts
 from tests.bench.datasets import DataSet
 from tests.bench.measure import Usage, measure
-from tests.bench.peers import PEERS, Peer, binaries_of
-from tests.bench.rows import DataSetName, Row
+from tests.bench.peers import PEERS, BackIT, Peer, binaries_of
+from tests.bench.rows import MANY_SNAPSHOTS, DataSetName, Row
 
 Say = Callable[[str], None]
 
@@ -102,10 +102,16 @@ class _Round:
                 for peer in peers:
                     self._restore(peer, row)
             for row in rows:
-                if row.action.startswith("mount-"):
-                    for peer in peers:
-                        self._mount(peer, row)
+                self._look(peers, row)
         datasets.remove(folder)
+
+    def _look(self, peers: Sequence[Peer], row: Row) -> None:
+        """The rows of the mount, if it is one."""
+        if row.action == "mount-list":
+            self._list([peer for peer in peers if isinstance(peer, BackIT)], row)
+        elif row.action.startswith("mount-"):
+            for peer in peers:
+                self._mount(peer, row)
 
     def _binaries(self, name: str) -> Path:
         return binaries_of(name, self._plan.peers_folder)
@@ -141,12 +147,28 @@ class _Round:
         """A fresh mount: nothing of it is in anybody's cache."""
         datasets.warm(peer.repository)
         os.sync()
-        log = self._plan.work / "reader.log"
+        log, target = self._plan.work / "reader.log", self._plan.work / "copied"
+        target.mkdir()
         with mounts.mounted(peer, self._plan.work / "mounted") as process:
             seen = peer.mounted(self._plan.work / "mounted")
-            command = mounts.reader(row.action, seen, self._plan.work, log)
+            command = mounts.reader(row.action, seen, target, log)
             usage = measure(command, [*peer.servers, process])
+        datasets.remove(target)
         self._record(Sample(row.name, peer.name, self._run, usage))
+
+    def _list(self, peers: Sequence[BackIT], row: Row) -> None:
+        """From the command that mounts to the end of the first listing."""
+        folder = self._plan.work / "mounted"
+        for peer in peers:
+            measure(peer.add_snapshots(MANY_SNAPSHOTS - 1))
+            measure(peer.login())
+            folder.mkdir()
+            try:
+                usage = measure(peer.mount_and_list(folder), peer.servers)
+            finally:
+                measure(peer.unmount(folder))
+            folder.rmdir()
+            self._record(Sample(row.name, peer.name, self._run, usage))
 
     def _record(self, sample: Sample) -> None:
         self._samples.append(sample)

@@ -21,17 +21,20 @@ _ESCAPED_BLANK = "\\040"
 _READERS: dict[Action, str] = {
     "mount-walk": 'exec find "$1"/ -ls > /dev/null',
     "mount-tar": 'tar -C "$1" -cf - . | cat > /dev/null',
+    "mount-copy": 'exec cp -a "$1"/. "$4"',
     "mount-read": 'find "$1"/ -type f -exec cat {} + > /dev/null',
     "mount-random": 'exec "$2" "$3" "$1"',
 }
 _RANDOM_READS = Path(__file__).with_name("random_reads.py")
 
 
-def reader(action: Action, seen: Path, cwd: Path, log: Path) -> Command:
-    """What is timed: a program of the system that reads below the folder `seen`."""
-    words = (str(seen), sys.executable, str(_RANDOM_READS))
+def reader(action: Action, seen: Path, target: Path, log: Path) -> Command:
+    """What is timed: a program of the system that reads below the folder `seen`; what it writes
+    goes below the empty folder `target`.
+    """
+    words = (str(seen), sys.executable, str(_RANDOM_READS), str(target))
     argv = ("sh", "-c", _READERS[action], "sh", *words)
-    return Command(argv, {"PATH": "/usr/bin:/bin"}, cwd, log)
+    return Command(argv, {"PATH": "/usr/bin:/bin"}, target, log)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -19,6 +19,8 @@ from tests.bench.processes import BenchError, Command
 from tests.bench.servers import LOOPBACK, Certificate, Server, free_port
 
 INSTALL_PEERS = Path(__file__).with_name("install-peers")
+ADD_SNAPSHOTS = Path(__file__).with_name("add_snapshots.py")
+_MOUNT_AND_LIST = 'backitctl mount "$1" && ls "$1"/*'
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,7 @@ class Peer(ABC):
         return Command(
             (str(self._binaries / program), *map(str, arguments)),
             {
-                "PATH": "/usr/local/bin:/usr/bin:/bin",
+                "PATH": f"{self._binaries}:/usr/local/bin:/usr/bin:/bin",
                 "LANG": "C.UTF-8",
                 "HOME": str(self._folder / "home"),
                 "TMPDIR": str(self._folder / "tmp"),
@@ -218,11 +220,26 @@ class BackIT(Peer):
 
     def mount(self, folder: Path) -> Command:
         # Logged in, so that backitfs itself is what runs and is measured.
-        measure(self._command("backitctl", "login", "bench"))
+        measure(self.login())
         return self._command("backitfs", "mount", folder, "latest")
 
     def mounted(self, folder: Path) -> Path:
         return folder
+
+    def login(self) -> Command:
+        return self._command("backitctl", "login", "bench")
+
+    def mount_and_list(self, folder: Path) -> Command:
+        """As a person does it: mount all snapshots and look at them; the mount stays."""
+        command = self._command("backitctl")
+        return replace(command, argv=("sh", "-c", _MOUNT_AND_LIST, "sh", str(folder)))
+
+    def unmount(self, folder: Path) -> Command:
+        return self._command("backitctl", "umount", folder)
+
+    def add_snapshots(self, count: int) -> Command:
+        """So many more of the tree that was saved last."""
+        return self._command("python", ADD_SNAPSHOTS, str(count))
 
     def _environment(self) -> dict[str, str]:
         return {

@@ -155,7 +155,7 @@ def _line(row: Row, tool: str, samples: Sequence[Sample]) -> Line:
         stolen=statistics.median(s.usage.stolen for s in mine),
         speed=speed,
         repository_ratio=repository_ratio,
-        goal=_goal(row, tool, speed, repository_ratio),
+        goal=_goal(row, tool, wall, speed, repository_ratio, _own_restore(row, samples)),
     )
 
 
@@ -168,16 +168,37 @@ def _median(samples: Sequence[Sample], figure: Callable[[Sample], float | None])
     return statistics.median(known) if known else None
 
 
-def _goal(row: Row, tool: str, speed: float | None, repository_ratio: float | None) -> str:
+def _own_restore(row: Row, samples: Sequence[Sample]) -> float | None:
+    """How long BackIT took to restore the same data."""
+    mine = [
+        sample
+        for sample in samples
+        if (sample.row, sample.tool) == (f"restore-{row.data_set}", CONTENDER)
+    ]
+    return _median(mine, lambda sample: sample.usage.wall)
+
+
+def _goal(
+    row: Row,
+    tool: str,
+    wall: float,
+    speed: float | None,
+    repository_ratio: float | None,
+    restored: float | None,
+) -> str:
     """For the contender whether it has reached its goals, for restic what they are."""
     if tool == REFERENCE:
-        wanted = f"BackIT: {row.goal:g}x"
-        if row.repository_goal is not None:
-            wanted += f", repo {row.repository_goal:g}x"
-        return wanted
-    if tool != CONTENDER or speed is None:
+        return _wanted(row)
+    if tool != CONTENDER:
         return ""
-    verdicts = [_verdict(speed, row.goal, row.floor)]
+    verdicts: list[str] = []
+    if row.seconds is not None:
+        verdicts.append(f"{row.seconds:g} s {_verdict(row.seconds / wall, 1, None)}")
+    if row.restore_share is not None and restored is not None:
+        share = restored / wall
+        verdicts.append(f"{share:.2f}x of its restore: {_verdict(share, row.restore_share, None)}")
+    if row.goal is not None and speed is not None:
+        verdicts.append(_verdict(speed, row.goal, row.floor))
     if repository_ratio is not None:
         # A smaller repository is the better one: compare what restic needs for each byte of it.
         goal = row.repository_goal or row.repository_floor
@@ -186,6 +207,15 @@ def _goal(row: Row, tool: str, speed: float | None, repository_ratio: float | No
         verdict = _verdict(1 / repository_ratio, 1 / goal, floor and 1 / floor)
         verdicts.append(f"repo {verdict}")
     return ", ".join(verdicts)
+
+
+def _wanted(row: Row) -> str:
+    if row.restore_share is not None:
+        return f"BackIT: {row.restore_share:g}x of its own restore"
+    wanted = f"BackIT: {row.goal:g}x"
+    if row.repository_goal is not None:
+        wanted += f", repo {row.repository_goal:g}x"
+    return wanted
 
 
 def _verdict(figure: float, goal: float, floor: float | None) -> str:

@@ -69,6 +69,25 @@ def test_goals(row: str, wall: float, repository: int | None, verdict: str) -> N
     assert backit.goal == verdict
 
 
+@pytest.mark.parametrize(
+    ("wall", "verdict"),
+    [(10.0, "0.70x of its restore: reached"), (11.0, "0.64x of its restore: missed")],
+)
+def test_a_copy_out_of_the_mount_is_held_to_the_restore(wall: float, verdict: str) -> None:
+    samples = [_sample(tool, 7.0, row="restore-files") for tool in ("restic", "backit")]
+    samples += [_sample("restic", 50.0, row="mount-copy-files")]
+    samples += [_sample("backit", wall, row="mount-copy-files")]
+    *_restores, restic, backit = summarise(samples)
+    assert restic.goal == "BackIT: 0.7x of its own restore"
+    assert backit.goal == verdict
+
+
+@pytest.mark.parametrize(("wall", "verdict"), [(1.0, "1 s reached"), (1.1, "1 s missed")])
+def test_a_first_listing_is_held_to_a_second(wall: float, verdict: str) -> None:
+    (line,) = summarise([_sample("backit", wall, row="mount-list-files")])
+    assert line.goal == verdict
+
+
 def test_the_table_is_aligned_and_separates_the_rows() -> None:
     samples = [
         _sample("restic", 12.5, repository=300 << 20),
