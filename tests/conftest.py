@@ -1,10 +1,24 @@
-"""What holds for every test: who may run it, and that no warning passes unseen."""
+"""What holds for every test: who may run it, that no warning passes unseen, and how hard Hypothesis
+tries: the same examples every time, or, with HYPOTHESIS_PROFILE=searching, many new ones.
+"""
 
 import logging
 import os
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile(
+    "repeatable",
+    derandomize=True,
+    database=None,
+    deadline=None,
+    max_examples=40,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.register_profile("searching", deadline=None, max_examples=2000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
