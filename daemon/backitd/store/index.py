@@ -331,13 +331,7 @@ def _insert(db: sqlite3.Connection, pack: NewPack, doubt: int) -> bool:
     db.execute(
         "INSERT INTO pack(name, account, kind, size, doubt) VALUES (?, ?, ?, ?, ?)"
         " ON CONFLICT(name) DO UPDATE SET size = excluded.size, doubt = excluded.doubt",
-        (
-            pack.name.raw,
-            pack.account.raw,
-            pack.kind,
-            pack.size,
-            doubt if pack.kind is Kind.NODE else 0,
-        ),
+        (pack.name.raw, pack.account.raw, pack.kind, pack.size, doubt * (pack.kind is Kind.NODE)),
     )
     ((number,),) = db.execute("SELECT number FROM pack WHERE name = ?", (pack.name.raw,)).fetchall()
     healed = 0
