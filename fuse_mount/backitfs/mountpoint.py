@@ -117,8 +117,35 @@ def unmount(folder: Path) -> None:
         _fusermount("-u", str(place))
     except Refused as error:
         if "busy" in str(error):
-            raise Conflict(f"unmounting {place}: it is in use") from None
+            users = ", ".join(users_of(place)) or "a program of another user"
+            raise Conflict(
+                f"unmounting {place}: it is in use by {users}; end that or leave the folder, then "
+                "try again"
+            ) from None
         raise
+
+
+def users_of(place: Path) -> list[str]:
+    """The programs that have something below a mount open or are in it, as "name (process)".
+
+    Those of other users are seen by root alone.
+    """
+    found: list[str] = []
+    for process in Path("/proc").glob("[0-9]*"):
+        # One that ends meanwhile, or that we may not look at, is none that can be named.
+        with suppress(OSError):
+            links = [process / "cwd", process / "root", *(process / "fd").iterdir()]
+            if any(_leads_below(link, place) for link in links):
+                found.append(f"{(process / 'comm').read_text().strip()} ({process.name})")
+    return found
+
+
+def _leads_below(link: Path, place: Path) -> bool:
+    """By the link's text: the mount itself is not looked at."""
+    try:
+        return link.readlink().is_relative_to(place)
+    except OSError:
+        return False
 
 
 class Guard:

@@ -176,7 +176,8 @@ def test_umount_takes_the_mount_and_its_process_away(
 ) -> None:
     found = mount(anna, folder)
     with (found.latest / saved / "first").open("rb"):
-        assert "in use" in anna.ctl("umount", folder, expect=1).errors
+        name = Path("/proc/self/comm").read_text().strip()
+        assert f"in use by {name} ({os.getpid()});" in anna.ctl("umount", folder, expect=1).errors
         assert alive(found.process)
     anna.ctl("umount", folder)
     found.wait()
@@ -222,6 +223,31 @@ def test_nothing_secret_can_be_seen_from_outside(anna: Person, saved: Path, fold
         assert (found.latest / saved / "first").read_bytes()[:1]
         # The login that mounted is not kept for anybody else.
         assert not list((anna.home / "run").glob("*.json"))
+
+
+@pytest.mark.root
+def test_others_are_let_in_as_far_as_modes_allow(anna: Person) -> None:
+    def is_read(file: Path) -> bool:
+        """By somebody who is not root."""
+        other = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups")
+        return (
+            subprocess.run((*other, "cat", file), capture_output=True, check=False).returncode == 0
+        )
+
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as room:
+        os.chmod(room, 0o755)  # noqa: S103 - the other user has to get in
+        source, folder = Path(room) / "source", Path(room) / "mnt"
+        for made in (source, folder):
+            made.mkdir()
+        for name, mode in (("open", 0o644), ("closed", 0o600)):
+            (source / name).write_text(name)
+            (source / name).chmod(mode)
+        anna.backup(source)
+        for option, expected in (("--allow-other", [True, False]), ("--patience=9", [False] * 2)):
+            with mounted(anna, folder, option) as found:
+                seen = found.latest / source.relative_to("/")
+                assert (seen / "closed").read_text() == "closed"
+                assert [is_read(seen / name) for name in ("open", "closed")] == expected
 
 
 @pytest.mark.root
