@@ -17,17 +17,17 @@ PROGRAMS := backitd backitctl backitfs
 RESOLVE := $(BIN)/uv pip compile --quiet --no-config --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-header $(UPGRADE)
 
-.PHONY: help venv system torture test check fix protos demo bench lock man clean
+.PHONY: help venv system servers torture test check fix protos demo bench lock man clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z]+):[^#]*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
 
 venv: .venv/ready  ## install what is missing and make .venv, with every program in .venv/bin
 
-test: check  ## set up, check and test everything
+test: servers check  ## set up, check and test everything
 	$(BIN)/pytest
 
-torture: venv  ## the system tests in full: every point to kill at, ten million files (hours)
+torture: servers venv  ## the system tests in full: every point to kill at, ten million files (hours)
 	BACKIT_FULL=1 $(BIN)/pytest tests/system
 
 # Cheapest first: the first failure ends it.
@@ -75,6 +75,9 @@ clean:  ## remove all that make made
 
 system:
 	@packaging/system-packages
+
+servers: system
+	@packaging/system-packages servers
 
 # A changed lock makes .venv anew; a changed setup.py or a new program only installs ours again.
 .venv/locked: $(LOCKS) packaging/make-venv | system
