@@ -84,8 +84,8 @@ class Packing:
         self._open: dict[Kind, OpenPack] = {}
         # Ids in packs that are open, or filled and not accepted yet.
         self._pending: set[bytes] = set()
-        # Bytes counted against the quota, of packs that are not accepted yet.
-        self._counted = 0
+        # Those same packs: what they count against the quota.
+        self._unaccepted: set[OpenPack] = set()
         self._done = 0
         self._touched = parts.clock.monotonic()
 
@@ -120,20 +120,17 @@ class Packing:
 
     def forget(self, pack: OpenPack) -> None:
         """The pack is accepted: the index knows its ids now. From any thread."""
-        # One call into C, so no other thread sees half of it.
+        # One call into C each, so no other thread sees half of it.
         self._pending.difference_update(pack.ids)
-        self._settle(pack.counted)
+        self._unaccepted.discard(pack)
 
     def discard(self) -> None:
         """Throw away what is open, when nothing that was filled is on its way any more."""
         for pack in self._open.values():
             pack.writer.discard()
         self._open.clear()
-        self._settle(self._counted)
-
-    def _settle(self, size: int) -> None:
-        self._counted -= size
-        self._parts.quota.settle(self._lease.account, size)
+        while self._unaccepted:
+            self._parts.quota.give_up(self._lease.account, self._unaccepted.pop().counted)
 
     def _check(self, encoded: Buffer) -> Header:
         """The record says of itself what this lease allows. Its own hash is checked as well."""
@@ -161,17 +158,23 @@ class Packing:
         now = self._clock.monotonic()
         size = sum(len(encoded) for _header, encoded in records)
         self._parts.quota.take(self._lease.account, size)
-        self._counted += size
-        pack = self._open.get(kind)
-        if pack is None:
-            target = self._settings.pack_bytes
-            self._parts.space.require(target)
-            salt = self._parts.random(SALT_BYTES)
-            writer = PackWriter(self._parts.packs, self._lease.account, kind, salt, target=target)
-            pack = self._open[kind] = OpenPack(writer, message, now)
+        try:
+            pack = self._open.get(kind) or self._begin(kind, message, now)
+        except BaseException:
+            self._parts.quota.give_up(self._lease.account, size)
+            raise
         pack.counted += size
         pack.append(records)
         self._pending.update(header.chunk.raw for header, _encoded in records)
+
+    def _begin(self, kind: Kind, message: int, now: float) -> OpenPack:
+        target = self._settings.pack_bytes
+        self._parts.space.require(target)
+        salt = self._parts.random(SALT_BYTES)
+        writer = PackWriter(self._parts.packs, self._lease.account, kind, salt, target=target)
+        pack = self._open[kind] = OpenPack(writer, message, now)
+        self._unaccepted.add(pack)
+        return pack
 
     def _due(self, pack: OpenPack) -> float:
         settings = self._settings

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from backit.errors import QuotaExceeded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
     from backit.ids import AccountId
 
@@ -37,9 +38,19 @@ class Quota:
                 )
             self._coming[account] += size
 
-    def settle(self, account: AccountId, size: int) -> None:
-        """They are stored, and counted as such, or will not be."""
+    @contextmanager
+    def storing(self, account: AccountId, size: int) -> Generator[None]:
+        """They become stored inside the block: nobody sees them counted twice, or not at all."""
         with self._lock:
-            self._coming[account] -= size
-            if not self._coming[account]:
-                del self._coming[account]
+            yield
+            self._lower(account, size)
+
+    def give_up(self, account: AccountId, size: int) -> None:
+        """They will not be stored."""
+        with self._lock:
+            self._lower(account, size)
+
+    def _lower(self, account: AccountId, size: int) -> None:
+        self._coming[account] -= size
+        if not self._coming[account]:
+            del self._coming[account]

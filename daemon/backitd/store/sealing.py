@@ -92,7 +92,9 @@ class Sealer:
         )
         # 2. Its rows. Killed between the two, the pack is taken in at the next start.
         try:
-            doubt = self._parts.index.accept(new)
+            with self._parts.quota.storing(self._lease.account, pack.counted):
+                doubt = self._parts.index.accept(new)
+            pack.counted = 0
         except (Conflict, NoSpace):
             # Nothing points to it: it may go at once. Killed before that, its nodes are incomplete.
             self._remove(name)

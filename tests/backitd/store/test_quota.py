@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
 
-from backit.errors import QuotaExceeded
+from backit.errors import Conflict, QuotaExceeded
 from backit.format.magic import KIB
+from backit.ids import AccountId
 from backitd.store import StoreSettings
+from backitd.store.quota import Quota
 from tests.backitd.clocks import FakeRandom
 from tests.backitd.store.boxes import Box, open_box
 
@@ -106,6 +109,34 @@ def test_an_upload_that_was_given_up_takes_no_room(session: Session) -> None:
             upload.put([chunk.record])
         upload.abort()
     session.upload(*chunks(session, QUOTA - used(session) - 6 * AROUND))
+
+
+def test_what_is_being_stored_is_never_counted_twice() -> None:
+    """Whoever asks between the two is not refused for what is on neither side of the limit."""
+    account, stored = AccountId(bytes(16)), 0
+    quota = Quota(100, lambda _account: stored)
+    quota.take(account, 60)
+    with ThreadPoolExecutor(1) as pool:
+        with quota.storing(account, 60):
+            stored = 60
+            asked = pool.submit(quota.take, account, 40)
+        asked.result()
+    with pytest.raises(QuotaExceeded):
+        quota.take(account, 1)
+    quota.give_up(account, 40)
+    quota.take(account, 40)
+
+
+def test_what_could_not_be_stored_stays_counted_until_it_is_given_up() -> None:
+    account = AccountId(bytes(16))
+    quota = Quota(100, lambda _account: 0)
+    quota.take(account, 60)
+    with pytest.raises(Conflict), quota.storing(account, 60):
+        raise Conflict("the index refuses it")
+    with pytest.raises(QuotaExceeded):
+        quota.take(account, 41)
+    quota.give_up(account, 60)
+    quota.take(account, 100)
 
 
 def test_another_account_has_its_own(session: Session) -> None:
