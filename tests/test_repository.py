@@ -165,7 +165,9 @@ def make_targets() -> dict[str, str]:
 
 
 def test_each_make_target_has_a_line_of_help() -> None:
-    assert [t for t, doc in make_targets().items() if not doc and t != "system"] == []
+    # What others need, and nobody types.
+    inner = {"system", "servers"}
+    assert [t for t, doc in make_targets().items() if not doc and t not in inner] == []
     answer = subprocess.run(
         ["make", "help"], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
     )
