@@ -23,6 +23,15 @@ if TYPE_CHECKING:
     from backitfs.view import Item, Nodes, Opened
 
 
+def layout_of(item: Item, nodes: Nodes) -> OnePiece | FileLayout:
+    """How to find the bytes of a regular file."""
+    extents = item.entry.extents
+    # Holes would make the file longer than its only extent.
+    if len(extents) == 1 and extents[0].length == item.entry.size:
+        return OnePiece(item.leaf.references[extents[0].chunk], extents[0])
+    return FileLayout(item, nodes)
+
+
 class Piece(NamedTuple):
     """A run of a file's bytes: in a chunk, or, without one, zeros."""
 
@@ -40,8 +49,24 @@ class _Run(NamedTuple):
     references: Sequence[ChunkId]
 
 
+class OnePiece:
+    """A file that is one run of one chunk, as nearly all small ones are."""
+
+    __slots__ = ("_chunk", "_offset", "size")
+
+    def __init__(self, chunk: ChunkId, extent: pb.Extent) -> None:
+        self.size = extent.length
+        self._chunk = chunk
+        self._offset = extent.offset
+
+    def pieces(self, offset: int, size: int) -> list[Piece]:
+        """As FileLayout.pieces."""
+        length = min(size, self.size - offset)
+        return [Piece(self._chunk, self._offset + offset, length)] if length > 0 else []
+
+
 class FileLayout:
-    """One regular file."""
+    """Any regular file."""
 
     def __init__(self, item: Item, nodes: Nodes) -> None:
         entry = item.entry

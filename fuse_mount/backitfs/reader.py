@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from backit.errors import Damaged
 from backit.format.magic import KIB, MIB
-from backitfs.layout import FileLayout
+from backitfs.layout import layout_of
 from backitfs.view import NotLoaded
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from backit.ids import ChunkId
     from backitfs.cache import Cache, Fetch
     from backitfs.catalogue import Volume
-    from backitfs.layout import Piece
+    from backitfs.layout import FileLayout, OnePiece, Piece
     from backitfs.view import Item, Opened
 
 # A read may begin this far from where the last one ended and still count as going on: the kernel
@@ -45,7 +45,7 @@ class OpenFile:
 
     volume: Volume
     item: Item
-    layout: FileLayout
+    layout: OnePiece | FileLayout
     opens: int = 0
     # Where reading is expected to go on, how far ahead of it is fetched, and up to where it was.
     next: int = 0
@@ -82,7 +82,7 @@ class Reader:
         await self._nodes.bring(self._fetch_nodes(volume), missing.wanted, ahead)
 
     def open(self, volume: Volume, item: Item) -> OpenFile:
-        return OpenFile(volume, item, FileLayout(item, self._nodes.get))
+        return OpenFile(volume, item, layout_of(item, self._nodes.get))
 
     async def read(self, file: OpenFile, offset: int, size: int) -> Buffer:
         """Exactly the bytes of this range, up to the file's end. Raises BackitError."""

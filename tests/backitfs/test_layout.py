@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from backit.errors import Damaged
 from backit.format.v1 import tree_pb2 as pb
-from backitfs.layout import FileLayout
+from backitfs.layout import FileLayout, OnePiece, layout_of
 from backitfs.view import Tree
 from tests.backit.client.shelf import Item, Saver, Shelf
 from tests.backitfs.hands import Hand
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class Saved:
     """A file in a snapshot of its own."""
 
-    layout: FileLayout
+    layout: OnePiece | FileLayout
     hand: Hand
     shelf: Shelf
 
@@ -51,7 +51,7 @@ def saved(data: bytes, holes: Sequence[tuple[int, int]] = (), cut: int = 100) ->
     tree = Tree(root, hand.nodes)
     item = hand.ask(tree.find, b"", b"file")
     assert item is not None
-    return Saved(FileLayout(item, hand.nodes), hand, saver.shelf)
+    return Saved(layout_of(item, hand.nodes), hand, saver.shelf)
 
 
 @st.composite
@@ -115,7 +115,7 @@ def test_a_tree_that_does_not_add_up_to_the_file_is_refused() -> None:
     item = hand.ask(tree.find, b"", b"file")
     assert item is not None
     item.entry.size += 1
-    layout = FileLayout(item, hand.nodes)
+    layout = layout_of(item, hand.nodes)
     with pytest.raises(Damaged, match="not 8001"):
         hand.ask(layout.pieces, 0, 10)
 
@@ -131,7 +131,7 @@ def test_a_tree_of_entries_in_place_of_extents_is_refused() -> None:
     assert item is not None
     leaf = hand.opened[root].node
     stolen = item._replace(leaf=type(leaf)(leaf.message, (root,) * len(leaf.references)))
-    layout = FileLayout(stolen, hand.nodes)
+    layout = layout_of(stolen, hand.nodes)
     with pytest.raises(Damaged, match="no extents"):
         hand.ask(layout.pieces, 0, 10)
     assert made.layout.size == 7
