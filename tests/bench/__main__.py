@@ -24,8 +24,8 @@ from tests.bench.processes import INTERRUPTIONS, BenchError
 from tests.bench.rows import ROWS
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
-# One data set, its repositories and one restore at a time.
-_DISK_NEEDED = 14 * datasets.GIB
+# One data set, its repositories, and what was restored and copied of the small files in all runs.
+_DISK_NEEDED = 28 * datasets.GIB
 _DISK_NEEDED_SMALL = datasets.GIB
 
 

@@ -20,6 +20,7 @@ from tests.bench.servers import LOOPBACK, Certificate, Server, free_port
 
 INSTALL_PEERS = Path(__file__).with_name("install-peers")
 ADD_SNAPSHOTS = Path(__file__).with_name("add_snapshots.py")
+_THEN_SYNC = 'target="$1"; shift; "$@" && exec sync --file-system "$target"'
 _MOUNT_AND_LIST = 'backitctl mount "$1" && ls "$1"/*'
 
 
@@ -67,7 +68,7 @@ class Peer(ABC):
 
     @abstractmethod
     def restore(self, target: Path) -> Command:
-        """Put the newest backup below the empty folder `target`."""
+        """Put the newest backup below the empty folder `target`, and on disk."""
 
     @abstractmethod
     def mount(self, folder: Path) -> Command:
@@ -117,6 +118,11 @@ class Peer(ABC):
     def _environment(self) -> dict[str, str]: ...
 
 
+def synced(command: Command, target: Path) -> Command:
+    """The same of a program that leaves its restore in the page cache: ends when it is on disk."""
+    return replace(command, argv=("sh", "-c", _THEN_SYNC, "sh", str(target), *command.argv))
+
+
 class Restic(Peer):
     name = "restic"
     settings = "rest-server on loopback, TLS, no login; defaults otherwise (zstd)"
@@ -143,7 +149,7 @@ class Restic(Peer):
         return self._restic("backup", source)
 
     def restore(self, target: Path) -> Command:
-        return self._restic("restore", "latest", "--target", target)
+        return synced(self._restic("restore", "latest", "--target", target), target)
 
     def mount(self, folder: Path) -> Command:
         return self._restic("mount", folder)
@@ -178,7 +184,7 @@ class Borg(Peer):
         return self._command("borg", "create", "--compression=zstd,3", self._newest(), source)
 
     def restore(self, target: Path) -> Command:
-        return self._command("borg", "extract", self._newest(), cwd=target)
+        return synced(self._command("borg", "extract", self._newest(), cwd=target), target)
 
     def mount(self, folder: Path) -> Command:
         return self._command("borg", "mount", "--foreground", self._newest(), folder)

@@ -21,7 +21,8 @@ Medians. CPU: client and server together. Others: CPU that all else on the machi
 stolen: time for which the host of this virtual machine kept cores waiting. A row where either is
 much was disturbed. Memory: the peak of each process. Repo: blocks on disk. The two ratios: against
 restic. Data and repository were in the page cache and the disk was synced before each run. Restores
-were compared with their source in the first run."""
+end when they are on disk: for restic and borg, which do not see to that, `sync --file-system` is a
+part of the run. They were compared with their source in the first run."""
 
 
 @dataclass(frozen=True, slots=True)
