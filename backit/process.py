@@ -10,8 +10,10 @@ from __future__ import annotations
 import ctypes
 import os
 import resource
+import signal
 
 MIB = 1024 * 1024
+PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
 M_TRIM_THRESHOLD = -1
 M_MMAP_THRESHOLD = -3
@@ -32,6 +34,13 @@ def harden() -> list[str]:
     if prctl is not None and prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
         failures.append(f"prctl(PR_SET_DUMPABLE): {os.strerror(ctypes.get_errno())}")
     return failures
+
+
+def end_with_parent() -> None:
+    """Be killed when the thread that started this process ends, on Linux."""
+    prctl = getattr(ctypes.CDLL(None), "prctl", None)
+    if prctl is not None:
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 def tune_memory(

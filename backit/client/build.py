@@ -18,18 +18,12 @@ from typing import TYPE_CHECKING
 
 from backit.client import imprint
 from backit.client.assembly import Assembly
+from backit.client.batch import Batch
 from backit.client.folders import Visit
-from backit.client.imprint import EARLY_FLAGS, LOCKING_FLAGS, reason
+from backit.client.imprint import LOCKING_FLAGS, reason
 from backit.client.links import Group, Member
-from backit.client.write import (
-    Nameless,
-    NewFile,
-    Special,
-    is_ending,
-    make_special,
-    remove_directory,
-)
-from backit.crypto import primitives
+from backit.client.whole import Maker, Whole
+from backit.client.write import Special, is_ending, make_special, remove_directory
 from backit.engine.file_types import DEVICES, FORMAT_OF
 from backit.engine.plan import Action, Layout
 from backit.errors import BackitError, Damaged
@@ -44,6 +38,8 @@ if TYPE_CHECKING:
     from backit.client.imprint import Metadata
     from backit.client.linker import Linker
     from backit.client.outcome import Tally
+    from backit.client.write import NewFile
+    from backit.client.writing_host import WritingHost, WritingHosts
     from backit.engine.plan import Piece
     from backit.format.node import Node
     from backit.ids import ChunkId
@@ -74,6 +70,19 @@ class Job:
     def path(self) -> bytes:
         return self.folder.path_of(self.entry.name)
 
+    @property
+    def whole(self) -> Whole:
+        """What is to be made, if it is a regular file."""
+        return Whole(
+            self.entry.name,
+            self.wanted,
+            self.entry.content_hash,
+            self.layout,
+            self.folder.inherits,
+            replace=self.action is Action.REPLACE and not self.over_directory,
+            over_directory=self.over_directory,
+        )
+
 
 class Builder:
     """Everything here may be called from any thread; what a job meets is its own affair and never
@@ -82,12 +91,20 @@ class Builder:
     But for what ends the run (OSError): a target that takes nothing more.
     """
 
-    def __init__(self, content_key: bytes, folders: Folders, linker: Linker, tally: Tally) -> None:
+    def __init__(
+        self,
+        content_key: bytes,
+        folders: Folders,
+        linker: Linker,
+        tally: Tally,
+        writers: WritingHosts,
+    ) -> None:
         self._content_key = content_key
         self._folders = folders
         self._linker = linker
         self._tally = tally
-        self._nameless = Nameless()
+        self._writers = writers
+        self._maker = Maker(content_key)
         self._lock = Lock()
         self._assemblies: set[Assembly] = set()
 
@@ -114,6 +131,11 @@ class Builder:
                 self.fail(piece[0], f"chunk {chunk}: {_without(chunk, data)}")
             return
         view = memoryview(data)
+        if (host := self._writers.take(len(pieces))) is not None:
+            try:
+                pieces = self._write_apart(host, view, pieces)
+            finally:
+                self._writers.give_back(host)
         visit = Visit(self._folders)
         try:
             for job, at, offset, length in pieces:
@@ -182,6 +204,49 @@ class Builder:
         self._tally.done(job.path, job.action, size)
         self.settle(job, identity)
 
+    def _write_apart(
+        self, host: WritingHost, chunk: memoryview, pieces: Sequence[Piece[Job]]
+    ) -> Sequence[Piece[Job]]:
+        """Have a process write the files that it can write. Returns the rest."""
+        rest: list[Piece[Job]] = []
+        batch = Batch(self._folders)
+        try:
+            for piece in pieces:
+                job, _at, start, length = piece
+                if job.group is not None or job.assembly is not None or start + length > len(chunk):
+                    rest.append(piece)
+                    continue
+                if batch.is_full:
+                    self._write_batch(host, chunk, batch)
+                try:
+                    batch.add(job, start, length)
+                except OSError as error:
+                    self.fail(job, reason(error))
+            self._write_batch(host, chunk, batch)
+        finally:
+            batch.leave()
+        return rest
+
+    def _write_batch(self, host: WritingHost, chunk: memoryview, batch: Batch) -> None:
+        """Have it written, and empty it."""
+        if not batch.jobs:
+            return
+        failed: set[int] = set()
+        for trouble in host.write(chunk, batch.directories, batch.orders):
+            job = batch.jobs[trouble.order]
+            if trouble.code:
+                raise OSError(trouble.code, trouble.text)
+            if trouble.is_made:
+                self._warn(job, trouble.text)
+            else:
+                failed.add(trouble.order)
+                self.fail(job, trouble.text)
+        for number, job in enumerate(batch.jobs):
+            if number not in failed:
+                self._tally.done(job.path, job.action, job.entry.size)
+                batch.count(job)
+        batch.leave()
+
     def _write_file(self, visit: Visit, job: Job, data: memoryview) -> None:
         """A file whose content is all here: what there is most of."""
         try:
@@ -198,20 +263,8 @@ class Builder:
             self.settle(job, identity)
 
     def _write_whole(self, job: Job, data: memoryview, directory: int) -> Identity:
-        if len(data):
-            found = primitives.keyed_digest(self._content_key, data)
-            if found != job.entry.content_hash:
-                raise Damaged("its content does not have the hash in the snapshot")
-        file = self._begin(job, directory)
-        try:
-            if job.layout is not None:
-                os.ftruncate(file.fd, job.layout.size)
-            if len(data):
-                file.write(data, 0, job.layout)
-            self._publish(job, file)
-        except BaseException:
-            file.discard()
-            raise
+        warn = partial(self._warn, job)
+        file = self._maker.make(directory, job.folder.device, job.whole, data, warn)
         try:
             return self._flag(job, file.fd)
         finally:
@@ -233,7 +286,7 @@ class Builder:
         if assembly is None:
             raise Damaged("it has no content")
         file = assembly.take(job.entry.content_hash)
-        self._publish(job, file)
+        self._maker.publish(file, job.whole, partial(self._warn, job))
         # It has its name now: nothing that fails from here on may take it away.
         try:
             return self._flag(job, file.fd)
@@ -252,30 +305,14 @@ class Builder:
     def _open_file(self, job: Job) -> NewFile:
         directory = self._folders.acquire(job.folder)
         try:
-            return self._begin(job, directory)
+            warn = partial(self._warn, job)
+            return self._maker.begin(directory, job.folder.device, job.whole, warn)
         except BaseException:
             self._folders.release(job.folder)
             raise
 
     def _let_go(self, job: Job) -> None:
         self._folders.release(job.folder)
-
-    def _begin(self, job: Job, directory: int) -> NewFile:
-        file = NewFile(directory, job.folder.device, self._nameless, job.wanted.mode)
-        if job.wanted.flags & EARLY_FLAGS or job.folder.inherits:
-            warn = partial(self._tally.warned, job.path)
-            imprint.imprint_flags(file.fd, job.wanted.flags, warn, among=EARLY_FLAGS)
-        return file
-
-    def _publish(self, job: Job, file: NewFile) -> None:
-        is_fresh = not job.folder.inherits
-        if not (is_fresh and imprint.imprint_plain(file.fd, job.wanted)):
-            imprint.imprint(file.fd, job.wanted, partial(self._warn, job), is_fresh=is_fresh)
-        if job.over_directory:
-            remove_directory(file.directory, job.entry.name)
-        file.publish(
-            job.entry.name, replace=job.action is Action.REPLACE and not job.over_directory
-        )
 
     def _flag(self, job: Job, fd: int) -> Identity:
         """Set the flags of a file that has its name, but none that would keep links from it."""

@@ -1,8 +1,7 @@
-"""Threads that write while the main thread plans and fetches, and no more bytes between them than
-agreed.
+"""Threads that work for another one, and no more bytes between them than agreed.
 
-The first error that nobody expected ends the run: it is raised in the main thread, and what still
-waits is dropped.
+The first error that nobody expected ends the run: it is raised in the thread that they work for,
+and what still waits is dropped.
 """
 
 from __future__ import annotations
@@ -20,7 +19,9 @@ R = TypeVar("R")
 
 
 class Crew:
-    """Used by one thread; `stop` may be set by any. It must be dismissed at the end."""
+    """Work may be submitted by any thread, and `stop` be set by any. It must be dismissed at the
+    end, when nobody submits anything any more.
+    """
 
     def __init__(self, threads: int, memory: int, stop: Event) -> None:
         """`memory` bounds the bytes that submitted work holds, but for a single piece that is
@@ -58,7 +59,7 @@ class Crew:
 
         def task() -> None:
             try:
-                if not self._is_ending():
+                if not self.is_ending:
                     work(*args, **kwargs)
             except BaseException as error:  # noqa: BLE001  # raised again by the next call
                 with self._changed:
@@ -67,7 +68,7 @@ class Crew:
                 with self._changed:
                     self._held -= size
                     self._running -= 1
-                    self._changed.notify()
+                    self._changed.notify_all()
 
         self._tasks.put(task)
 
@@ -107,7 +108,9 @@ class Crew:
         while (task := self._tasks.get()) is not None:
             task()
 
-    def _is_ending(self) -> bool:
+    @property
+    def is_ending(self) -> bool:
+        """Whether what still runs may as well end."""
         return self._is_dismissed or self._error is not None or self._stop.is_set()
 
     def _check(self) -> None:

@@ -81,7 +81,7 @@ def read_frame(fd: int) -> tuple[Frame, bytes] | None:
     frame = Frame(Up(kind), slot, length, number)
     payload = b"" if frame.kind is Up.DATA or not length else read_exactly(fd, length)
     if frame.kind is not Up.DATA and len(payload) != length:
-        raise EOFError("the reading process ended in the middle of a message")
+        raise EOFError("the other process ended in the middle of a message")
     return frame, payload
 
 
@@ -112,7 +112,7 @@ def read_exactly(fd: int, length: int) -> bytes:
         part = os.read(fd, length)
         if not part:
             if parts:
-                raise EOFError("the reading process ended in the middle of a message")
+                raise EOFError("the other process ended in the middle of a message")
             return b""
         parts.append(part)
         length -= len(part)

@@ -4,8 +4,7 @@ counting, no work.
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from threading import Lock
 from typing import TYPE_CHECKING, Protocol
 
@@ -20,11 +19,10 @@ if TYPE_CHECKING:
 # So many of each kind are kept by name; all are counted, and told to the progress.
 NOTES_MAX = 10_000
 MEMORY_MAX = 48 << 20
-
-
-def default_threads() -> int:
-    """Two writers keep a disk busy; more wait for the interpreter."""
-    return min(2, os.cpu_count() or 1)
+# They mostly wait, for the disk or for a writing process of their own.
+THREADS = 2
+# A process takes as long to start as a thread takes for so many small files.
+FILES_HERE = 1000
 
 
 class ChunkSource(Protocol):
@@ -40,7 +38,7 @@ class RestoreOptions:
     """`verify` reads local files even where size and time say that nothing changed.
 
     `memory` bounds the bytes of chunks that wait to be written. `sync` ends the run with everything
-    on disk.
+    on disk. After `files_here` small files, processes are started that write the others.
     """
 
     dry_run: bool = False
@@ -48,7 +46,8 @@ class RestoreOptions:
     numeric_ids: bool = False
     verify: bool = False
     sync: bool = True
-    threads: int = field(default_factory=default_threads)
+    threads: int = THREADS
+    files_here: int = FILES_HERE
     memory: int = MEMORY_MAX
 
 

@@ -80,7 +80,7 @@ class Scene:
 
 
 class Placer:
-    """One walk. `fetch` gets a window that is full, and must empty it."""
+    """One walk. `fetch` gets each window that is full, to keep."""
 
     def __init__(
         self,
@@ -365,7 +365,8 @@ class Placer:
         self._hand_over()
         self._assemblies = 0
         if self._window.chunks:
-            self._fetch(self._window)
+            window, self._window = self._window, Window()
+            self._fetch(window)
 
     def _hand_over(self) -> None:
         jobs, self._jobs = self._jobs, []

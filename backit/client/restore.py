@@ -2,21 +2,23 @@
 
     tree -> placer -> window of chunks -> source -> builder, in several threads -> target
 
-This thread plans and fetches; a crew writes. Nothing ever appears outside the target, and nothing
-under its name before it is whole. A second run does what the first did not come to.
+This thread plans, another fetches, a crew writes or has processes write. Nothing ever appears
+outside the target, and nothing under its name before it is whole. A second run does what the first
+did not come to.
 """
 
 from __future__ import annotations
 
-import ctypes
 import os
 import resource
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING
 
-from backit.client.build import Builder, Job
+from backit.client.build import Builder
 from backit.client.crew import Crew
+from backit.client.fetching import Fetcher
+from backit.client.flusher import Flusher
 from backit.client.folders import HANDLES_MAX, Folders
 from backit.client.imprint import Owners, reason
 from backit.client.linker import Linker
@@ -25,6 +27,7 @@ from backit.client.outcome import RestoreOptions, Silent, Tally
 from backit.client.place import Placer, Scene
 from backit.client.site import Site, Target
 from backit.client.write import FULL
+from backit.client.writing_host import WritingHosts
 from backit.engine.walk import lookup, walk
 from backit.errors import Damaged, NotFound, TargetFull, Unavailable
 from backit.format.v1 import tree_pb2 as pb
@@ -34,14 +37,11 @@ if TYPE_CHECKING:
 
     from backit.client.outcome import ChunkSource, RestoreProgress, RestoreResult
     from backit.crypto.keys import DomainKeys
-    from backit.engine.plan import Window
     from backit.engine.walk import Found, Load
     from backit.ids import ChunkId
 
 # How many entries are placed before it is asked whether the run is to end.
 ENTRIES_AT_ONCE = 256
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Restore:
@@ -98,8 +98,11 @@ class Restore:
         owners = Owners(numeric=options.numeric_ids)
         site = Site(folders, owners, self._tally, options)
         linker = Linker(folders, links, self._tally, options.overwrite)
-        builder = Builder(self._keys.content_key, folders, linker, self._tally)
+        writers = WritingHosts(self._keys.content_key, after=options.files_here)
+        builder = Builder(self._keys.content_key, folders, linker, self._tally, writers)
         crew = Crew(options.threads, options.memory, self._stop)
+        flusher = Flusher()
+        fetcher = Fetcher(self._source, builder, crew, self._stop, flusher.count)
         scene = Scene(
             content_key=self._keys.content_key,
             load=self._load,
@@ -116,40 +119,40 @@ class Restore:
         target: Target | None = None
         try:
             target = site.open(self._target, top if is_folder else None)
-            self._restore(scene, target, top)
+            if target.folder is None or options.dry_run or not options.sync:
+                self._restore(scene, fetcher, target, top)
+            else:
+                with folders.using(target.folder) as fd, flusher.flushing(fd):
+                    self._restore(scene, fetcher, target, top)
         except OSError as error:
             if error.errno in FULL:
                 raise TargetFull(f"restore to {self._target}: {reason(error)}") from error
             raise
         finally:
+            fetcher.dismiss()
             crew.dismiss()
+            writers.close()
             builder.discard()
             if target is not None:
                 site.close(target)
             folders.close()
         return self._tally.result()
 
-    def _restore(self, scene: Scene, target: Target, top: Found | None) -> None:
-        def fetch(window: Window[Job]) -> None:
-            self._fetch(scene, window)
-
+    def _restore(self, scene: Scene, fetcher: Fetcher, target: Target, top: Found | None) -> None:
         if top is not None and top.entry.type != pb.FILE_TYPE_DIRECTORY:
-            placer = Placer(scene, target, top.directory, fetch)
+            placer = Placer(scene, target, top.directory, fetcher.fetch)
             placer.place(top)
         else:
             inside = top.inside if top is not None else b""
-            placer = Placer(scene, target, inside, fetch)
+            placer = Placer(scene, target, inside, fetcher.fetch)
             for count, found in enumerate(walk(self._root, self._load, inside)):
                 if not count % ENTRIES_AT_ONCE:
                     scene.crew.check()
                 placer.place(found)
         placer.finish()
-        scene.crew.drain()
-        self._place_orphans(scene, placer)
+        fetcher.drain()
+        self._place_orphans(scene, fetcher, placer)
         scene.linker.lock()
-        if target.folder is not None and self._options.sync and not self._options.dry_run:
-            with scene.folders.using(target.folder) as fd:
-                _sync(fd)
 
     def _find(self) -> Found | None:
         if not self._subtree:
@@ -160,7 +163,7 @@ class Restore:
             raise NotFound(f"{path} is not in the snapshot")
         return top
 
-    def _place_orphans(self, scene: Scene, placer: Placer) -> None:
+    def _place_orphans(self, scene: Scene, fetcher: Fetcher, placer: Placer) -> None:
         """Names whose carrier came to nothing: the first of each file carries it now."""
         while orphans := scene.links.take_orphans():
             for group, member in orphans:
@@ -171,18 +174,7 @@ class Restore:
                     raise Damaged(f"{os.fsdecode(b'/'.join(path))} is gone from the snapshot")
                 placer.place_in(member.folder, found, group)
             placer.flush()
-            scene.crew.drain()
-
-    def _fetch(self, scene: Scene, window: Window[Job]) -> None:
-        """Have everything written that the window wants."""
-        for chunk, data in self._source.chunks(window.chunks):
-            pieces = window.take(chunk)
-            if pieces:
-                size = len(data) if isinstance(data, bytes) else 0
-                scene.crew.submit(size, scene.builder.write_chunk, chunk, data, pieces)
-        for chunk in window.chunks:
-            error = NotFound(f"chunk {chunk}: the appliance gave no answer")
-            scene.builder.write_chunk(chunk, error, window.take(chunk))
+            fetcher.drain()
 
 
 def _handles() -> int:
@@ -192,10 +184,3 @@ def _handles() -> int:
         return HANDLES_MAX
     room = soft - sum(1 for _each in Path("/proc/self/fd").iterdir())
     return max(1, min(HANDLES_MAX, room // 4))
-
-
-def _sync(fd: int) -> None:
-    """Have the whole file system written to disk. Raises OSError."""
-    if _libc.syncfs(fd):
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))

@@ -20,7 +20,14 @@ BEGINNINGS = {
         "from backit.client import reading; up, down = os.pipe()[1], os.open(os.devnull, 0);"
         "sys.argv[1:] = [str(os.memfd_create('arena')), str(up), str(down)]; reading.main()"
     ),
+    "the process that writes": (
+        "from backit.client import writing; import socket; ours, theirs = socket.socketpair();"
+        "ours.close(); arena = os.memfd_create('arena'); os.ftruncate(arena, 1 << 22);"
+        "sys.argv[1:] = [str(arena), str(theirs.detach())]; writing.main()"
+    ),
 }
+# It opens each file with the mode it is to have.
+UMASKS = {"the process that writes": "0"}
 LOOK = """
 dumpable = ctypes.CDLL(None).prctl(3, 0, 0, 0, 0)
 print(os.umask(0), *resource.getrlimit(resource.RLIMIT_CORE), dumpable)
@@ -31,6 +38,7 @@ print(os.umask(0), *resource.getrlimit(resource.RLIMIT_CORE), dumpable)
 def test_a_program_cannot_be_looked_into(program: str, tmp_path: object) -> None:
     code = "import contextlib, ctypes, os, resource, sys\n"
     code += "with contextlib.suppress(SystemExit):\n    " + BEGINNINGS[program] + LOOK
+    umask = UMASKS.get(program, str(0o077))
     answer = subprocess.run(
         [sys.executable, "-c", code],
         env={"BACKIT_HOME": str(tmp_path)},
@@ -38,7 +46,7 @@ def test_a_program_cannot_be_looked_into(program: str, tmp_path: object) -> None
         text=True,
         check=True,
     )
-    assert answer.stdout.splitlines()[-1].split() == [str(0o077), "0", "0", "0"], answer.stderr
+    assert answer.stdout.splitlines()[-1].split() == [umask, "0", "0", "0"], answer.stderr
 
 
 def test_a_c_library_without_our_settings_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from backit.client import account
 from backit.client.home import Home
 from backit.client.profile import Address, Profile
 from backit.client.remote import Appliance
+from backit.client.writing_host import WritingHosts
 from backit.crypto.passphrase import FLOOR
 from tests.backit.client import certificates
 from tests.backit.client.household import household
@@ -81,3 +82,20 @@ def house(box: Box, tmp_path: Path) -> Iterator[Household]:
     """Somebody of their own at the real daemon, with a machine."""
     with household(box, tmp_path.name, tmp_path / "machine") as found:
         yield found
+
+
+@pytest.fixture
+def written_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All small files of a restore are written by other processes, however few."""
+
+    def always(_self: WritingHosts, _files: int) -> bool:
+        return True
+
+    monkeypatch.setattr(WritingHosts, "are_worth", always)
+
+
+@pytest.fixture(params=["here", "apart"])
+def written_here_or_apart(request: pytest.FixtureRequest) -> None:
+    """A restore's small files are written by its own process, or all of them by others."""
+    if request.param == "apart":
+        request.getfixturevalue("written_apart")

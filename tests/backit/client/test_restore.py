@@ -31,6 +31,8 @@ from tests.backit.client.shelf import (
 )
 from tests.fidelity import manifest
 
+pytestmark = pytest.mark.usefixtures("written_here_or_apart")
+
 
 def plant(root: Path, seed: int = 1) -> None:
     """A small tree of everything that needs no special rights."""

@@ -24,6 +24,8 @@ from tests.backit.client.shelf import (
     symlink_entry,
 )
 
+pytestmark = pytest.mark.usefixtures("written_here_or_apart")
+
 THEN = 10**18
 NEVER = RestoreOptions(overwrite=Overwrite.NEVER)
 OLDER = RestoreOptions(overwrite=Overwrite.OLDER)

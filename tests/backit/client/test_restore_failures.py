@@ -30,6 +30,8 @@ from tests.backit.client.shelf import (
     restore,
 )
 
+pytestmark = pytest.mark.usefixtures("written_here_or_apart")
+
 
 def file(name: str, data: bytes, directory: bytes = b"") -> Item:
     return Item(directory, file_entry(os.fsencode(name), data), data)

@@ -25,6 +25,8 @@ from tests.backit.client.shelf import (
     symlink_entry,
 )
 
+pytestmark = pytest.mark.usefixtures("written_here_or_apart")
+
 ALWAYS = RestoreOptions(overwrite=Overwrite.ALWAYS, sync=False)
 
 

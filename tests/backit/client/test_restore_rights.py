@@ -26,6 +26,8 @@ from tests.backit.client.shelf import (
     symlink_entry,
 )
 
+pytestmark = pytest.mark.usefixtures("written_here_or_apart")
+
 NOBODY = 65534
 
 
