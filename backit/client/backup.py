@@ -23,7 +23,7 @@ from backit.client.scan import Scanner
 from backit.client.sender import Sender, Sent
 from backit.crypto.keys import cache_key, encode_text
 from backit.engine.merge import ParentCursor, is_unchanged
-from backit.errors import BackitError, Invalid, ReferencesMissing, Unavailable
+from backit.errors import Invalid, ReferencesMissing, Unavailable
 from backit.format import message
 from backit.format.magic import KIB, SNAPSHOT_BODY_LIMIT
 from backit.format.v1 import statement_pb2 as pb
@@ -143,6 +143,7 @@ class Backup:
         counts, problems = self.progress.counts, Problems()
         cursor = ParentCursor(self._leaves(self._trees.head()))
         for batch in self._source.scan(problems):
+            self._appliance.checkpoint()
             counts.path = batch.directory
             for name, found in batch.entries:
                 old = cursor.find(batch.directory, name)
@@ -261,7 +262,7 @@ class Backup:
     def _give_back(self, session: Session) -> None:
         """Best effort: a lease that is not given back ends by itself."""
         request = snapshots_pb2.DeleteLeaseRequest(name=session.lease)
-        with contextlib.suppress(BackitError):
+        with self._appliance.tidying():
             try:
                 self._appliance.snapshots.DeleteLease(request)
             except Unavailable:

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 import grpc
 
 from backit.client import tls
+from backit.client.border import DEADLINE_SECONDS
 from backit.client.channel import open_channel
 from backit.client.profile import fingerprint_of, one_certificate
-from backit.client.remote import DEADLINE_SECONDS, Appliance
+from backit.client.remote import Appliance
 from backit.client.status import error_of
 from backit.crypto import primitives
 from backit.errors import Invalid, Untrusted

@@ -1,8 +1,7 @@
 """One appliance, as a client talks to it: a pinned channel, a login kept fresh, and errors of our
 own.
 
-Every call made through an `Appliance` has a deadline (streams have keepalive instead), carries the
-login's token, logs in again once if the appliance has forgotten it, and raises nothing but
+Every call made through an `Appliance` crosses the border (border.py) and raises nothing but
 backit.errors. Calls that may be repeated are, while the appliance is out of reach for a moment. No
 keys are opened and no formats read here. Use the stubs' plain calls: `.future()` and `.with_call()`
 are not mapped.
@@ -13,19 +12,18 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import grpc
 
 from backit import wire
 from backit.client import tls
+from backit.client.border import Border
 from backit.client.channel import open_channel
 from backit.client.profile import fingerprint_of
-from backit.client.status import error_of
 from backit.crypto import primitives
-from backit.errors import BackitError, LoginNeeded, Unavailable, Unsupported, Untrusted
+from backit.errors import BackitError, Unavailable, Unsupported, Untrusted
 from backit.ids import AccountId
 from backit.v1 import (
     accounts_pb2,
@@ -39,6 +37,7 @@ from backit.v1 import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
     from types import TracebackType
 
     from backit.client.profile import Address, Profile
@@ -46,19 +45,8 @@ if TYPE_CHECKING:
 
 API_VERSION = 1
 LOGIN_SCHEME = 1
-DEADLINE_SECONDS = 10.0
 # For what tidies up, all of it, when somebody wants to leave.
 LEAVE_SECONDS = 1.0
-# These wait for disks, or for a proof over many chunks.
-DEADLINES = {
-    "CreateAccount": 30.0,
-    "PutStatements": 30.0,
-    "ApproveEnrolment": 30.0,
-    "CreateLease": 30.0,
-    "FindMissing": 60.0,
-    "FindLost": 60.0,
-    "CommitSnapshot": 300.0,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,17 +55,6 @@ class Credential:
 
     name: str
     key: SigningKey
-
-
-class _Details(NamedTuple):
-    """What gRPC lets an interceptor change of a call; the fields are gRPC's."""
-
-    method: str
-    timeout: float | None
-    metadata: Any
-    credentials: Any
-    wait_for_ready: Any
-    compression: Any
 
 
 class Appliance:
@@ -92,10 +69,17 @@ class Appliance:
         *,
         account: AccountId | None = None,
         receipt_key: bytes = b"",
+        checkpoint: Callable[[], None] = lambda: None,
     ) -> None:
-        """`receipt_key`: the pinned one; without it receipts are not checked."""
+        """`receipt_key`: the pinned one; without it receipts are not checked.
+
+        `checkpoint` is called between calls, in whatever thread makes them, and where long work
+        needs no call; what it raises ends the work. It is not called in `tidying`.
+        """
         self.address = address
         self.receipt_key = receipt_key
+        self._checkpoint = checkpoint
+        self._is_tidying = False
         # Of the appliance's store, as `introduce` was told.
         self.incarnation = b""
         self.account: AccountId | None = account
@@ -109,7 +93,7 @@ class Appliance:
 
     def _open(self) -> None:
         self._bare = open_channel(self.address, self._ca_certificate)
-        channel = grpc.intercept_channel(self._bare, _Border(self))
+        channel = grpc.intercept_channel(self._bare, Border(self))
         self.accounts = accounts_pb2_grpc.AccountServiceStub(channel)
         self.appliance = appliance_pb2_grpc.ApplianceServiceStub(channel)
         self.chunks = chunks_pb2_grpc.ChunkServiceStub(channel)
@@ -128,29 +112,39 @@ class Appliance:
         self.snapshots = snapshots_pb2_grpc.SnapshotServiceStub(channel)
 
     @classmethod
-    def connect(
-        cls, profile: Profile, key: Credential | None = None, *, token: str = ""
-    ) -> Appliance:
-        """Reach the profile's appliance, make sure that it is the pinned one, and log in.
-
-        With `token`, from an earlier login with the same key, logs in only once that has ended.
-        Raises Untrusted, Unavailable, Unsupported, LoginRefused.
-        """
-        appliance = cls(
+    def of(cls, profile: Profile, checkpoint: Callable[[], None] = lambda: None) -> Appliance:
+        """The profile's appliance, not reached yet: see `begin`."""
+        return cls(
             profile.address,
             profile.ca_certificate,
             account=profile.account,
             receipt_key=profile.receipt_key,
+            checkpoint=checkpoint,
         )
+
+    @classmethod
+    def connect(
+        cls, profile: Profile, key: Credential | None = None, *, token: str = ""
+    ) -> Appliance:
+        """The profile's appliance, reached; raises as `begin` does."""
+        appliance = cls.of(profile)
         try:
-            appliance.introduce(profile.ca_certificate)
-            appliance.token, appliance._credential = token, key
-            if key is not None and not token:
-                appliance.login(key)
+            appliance.begin(key, token=token)
         except BaseException:
             appliance.close()
             raise
         return appliance
+
+    def begin(self, key: Credential | None = None, *, token: str = "") -> None:
+        """Reach it, make sure that it is the pinned one, and log in.
+
+        With `token`, from an earlier login with the same key, logs in only once that has ended.
+        Raises Untrusted, Unavailable, Unsupported, LoginRefused.
+        """
+        self.introduce(self._ca_certificate)
+        self.token, self._credential = token, key
+        if key is not None and not token:
+            self.login(key)
 
     def introduce(self, ca_certificate: str) -> appliance_pb2.Appliance:
         """Who the appliance is. Raises Untrusted if it is not the pinned one, Unsupported if too
@@ -203,10 +197,28 @@ class Appliance:
             )
         self.account, self.token, self._credential = account, answer.token, key
 
+    def checkpoint(self) -> None:
+        """A place where the work may be ended. Raises what ends it."""
+        if not self._is_tidying:
+            self._checkpoint()
+
+    @contextlib.contextmanager
+    def tidying(self) -> Generator[None]:
+        """For the block, calls are made that set right what ended, however it ended; best effort.
+
+        Only its owner may tidy up, once other threads have ended.
+        """
+        self._is_tidying = True
+        try:
+            with contextlib.suppress(BackitError):
+                yield
+        finally:
+            self._is_tidying = False
+
     def logout(self) -> None:
         """Make the token worthless, as far as the appliance can be told."""
         if self.token:
-            with contextlib.suppress(BackitError):  # a token nobody uses ends by itself
+            with self.tidying():  # a token nobody uses ends by itself
                 self.accounts.Logout(accounts_pb2.LogoutRequest())
             self.token = ""
 
@@ -261,140 +273,3 @@ class Appliance:
                 f"the appliance at {self.address} has CA {claimed.hex()[:16]}…, "
                 f"but {self._pinned.hex()[:16]}… is pinned"
             )
-
-
-# Calls that begin a login or need none.
-_OPEN_CALLS = {
-    "GetAppliance",
-    "CreateAccount",
-    "CreateChallenge",
-    "Login",
-    "CreateEnrolment",
-    "GetEnrolment",
-}
-
-
-class _Border(
-    grpc.UnaryUnaryClientInterceptor,
-    grpc.UnaryStreamClientInterceptor,
-    grpc.StreamStreamClientInterceptor,
-):
-    """Deadline and token on the way out, backit.errors on the way in."""
-
-    def __init__(self, appliance: Appliance) -> None:
-        self._appliance = appliance
-
-    def intercept_unary_unary(
-        self, continuation: Any, client_call_details: Any, request: Any
-    ) -> Any:
-        method = _method(client_call_details)
-        timeout = client_call_details.timeout or DEADLINES.get(method, DEADLINE_SECONDS)
-        call = self._caller(continuation, client_call_details, request, timeout)
-
-        def answer(token: str) -> Any:
-            outcome = call(token)
-            # What is raised before a call is made, gRPC gives back as its outcome.
-            if isinstance(outcome.exception(), ValueError):
-                raise _closed(method)
-            if isinstance(outcome, grpc.RpcError):
-                raise error_of(outcome, method)
-            return outcome
-
-        return self._logged_in(method, answer)
-
-    def intercept_unary_stream(
-        self, continuation: Any, client_call_details: Any, request: Any
-    ) -> Any:
-        call = self._caller(continuation, client_call_details, request, None)
-        return _Answers(_method(client_call_details), call, self._appliance)
-
-    def intercept_stream_stream(
-        self, continuation: Any, client_call_details: Any, request_iterator: Any
-    ) -> Any:
-        call = self._caller(continuation, client_call_details, request_iterator, None)
-        method = _method(client_call_details)
-        return _Answers(method, call, self._appliance, repeatable=False)
-
-    def _caller(
-        self, continuation: Any, details: Any, request: Any, timeout: float | None
-    ) -> Callable[[str], Any]:
-        """Makes the call, given a token."""
-        method = _method(details)
-
-        def call(token: str) -> Any:
-            seconds = self._appliance.seconds_left(timeout)
-            try:
-                return continuation(_with(details, method, token, seconds), request)
-            except ValueError:
-                raise _closed(method) from None
-
-        return call
-
-    def _logged_in(self, method: str, call: Callable[[str], Any]) -> Any:
-        token = self._appliance.token
-        try:
-            return call(token)
-        except LoginNeeded:
-            if method in _OPEN_CALLS or not self._appliance.login_again(token):
-                raise
-        return call(self._appliance.token)
-
-
-class _Answers(Iterator[Any]):
-    """A stream's answers; what else a call can do is passed on."""
-
-    def __init__(
-        self,
-        method: str,
-        call: Callable[[str], Any],
-        appliance: Appliance,
-        *,
-        repeatable: bool = True,
-    ) -> None:
-        self._method = method
-        self._open = call
-        self._appliance = appliance
-        self._may_repeat = repeatable
-        self._token = appliance.token
-        self._call = call(self._token)
-
-    def __next__(self) -> Any:
-        try:
-            try:
-                answer = next(self._call)
-            except grpc.RpcError as error:
-                raise error_of(error, self._method) from None
-        except LoginNeeded:
-            if not self._may_repeat or not self._appliance.login_again(self._token):
-                raise
-            self._may_repeat = False
-            self._call = self._open(self._appliance.token)
-            return next(self)
-        self._may_repeat = False
-        return answer
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._call, name)
-
-
-def _closed(method: str) -> Unavailable:
-    """gRPC says it with a ValueError."""
-    return Unavailable(f"{method}: the connection was closed")
-
-
-def _method(details: Any) -> str:
-    return str(details.method).rpartition("/")[2]
-
-
-def _with(details: Any, method: str, token: str, timeout: float | None) -> _Details:
-    metadata: list[Any] = list(details.metadata or ())
-    if token and method not in _OPEN_CALLS:
-        metadata.append(("authorization", f"Bearer {token}"))
-    return _Details(
-        details.method,
-        timeout,
-        metadata,
-        details.credentials,
-        details.wait_for_ready,
-        details.compression,
-    )

@@ -5,10 +5,13 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime
 
+# Nanoseconds in a second.
+NANO = 1_000_000_000
+
 
 def now() -> int:
     """Unix seconds."""
-    return time.time_ns() // 1_000_000_000
+    return time.time_ns() // NANO
 
 
 def today() -> str:

@@ -19,7 +19,8 @@ import click
 
 from backit import errors
 from backit.client import surprise
-from backitctl import missing
+from backitctl import interrupts, missing
+from backitctl.interrupts import INTERRUPTS
 from backitctl.options import Settings
 
 if TYPE_CHECKING:
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
 REPORT = (
     "this is a fault of the program: please report it, with what the same command says with --debug"
 )
-DONE, FAILED, USAGE, PARTLY, REFUSED, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
+DONE, FAILED, USAGE, PARTLY, REFUSED, UNREACHABLE = range(6)
+INTERRUPTED = interrupts.EXIT_CODE
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,20 +115,21 @@ def run(tree: click.Group) -> int:
         # A command may return its code; click returns the code of its own early ends.
         code = tree.main(prog_name="backitctl", standalone_mode=False, obj=settings)
     except (click.Abort, KeyboardInterrupt):
-        settings.output.failed("INTERRUPTED", "interrupted", "")
-        return INTERRUPTED
+        return _interrupted(settings.output)
     except BrokenPipeError:
         # Whoever read our output has gone; nothing can be said to them any more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
-    except (errors.BackitError, click.ClickException, OSError) as error:
-        return _explain(settings.output, error)
     except Exception as error:  # noqa: BLE001 - whatever it is, nobody gets a traceback unasked
-        _tell(settings.output, error)
-        what = f"{settings.doing}: {surprise.told(error)}"
-        settings.output.failed(errors.Internal.reason, what, REPORT)
-        return FAILED
+        if INTERRUPTS.stop.is_set():  # which has ended what was under way, so it failed
+            return _interrupted(settings.output)
+        return _explain(settings, error)
     return code if isinstance(code, int) else DONE
+
+
+def _interrupted(output: Output) -> int:
+    output.failed("INTERRUPTED", "interrupted", "")
+    return INTERRUPTED
 
 
 def _quieten(output: Output) -> None:
@@ -155,7 +158,8 @@ def _tell(output: Output, error: BaseException) -> None:
         output.traceback(surprise.explained(error))
 
 
-def _explain(output: Output, error: Exception) -> int:
+def _explain(settings: Settings, error: Exception) -> int:
+    output = settings.output
     match error:
         case errors.BackitError():
             meaning = meaning_of(error)
@@ -168,6 +172,11 @@ def _explain(output: Output, error: Exception) -> int:
         case OSError():
             output.failed("LOCAL", f"{error.filename or 'this machine'}: {error.strerror}", "")
             return FAILED
-        case _:
+        case click.ClickException():
             output.failed("LOCAL", str(error), "")
+            return FAILED
+        case _:
+            _tell(output, error)
+            what = f"{settings.doing}: {surprise.told(error)}"
+            output.failed(errors.Internal.reason, what, REPORT)
             return FAILED

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from backit.client.status import BY_REASON
 from backit.errors import Internal
+from backitctl.interrupts import INTERRUPTS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,7 +63,7 @@ def start(
     try:
         with os.fdopen(login_write, "wb") as pipe, suppress(BrokenPipeError):
             pipe.write(login)
-        with os.fdopen(ready_read, "rb") as pipe:
+        with os.fdopen(ready_read, "rb") as pipe, INTERRUPTS.at_once():
             said = pipe.readline(SAID_BYTES)
     except BaseException:
         process.terminate()

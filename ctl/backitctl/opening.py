@@ -52,9 +52,10 @@ def connected(
 ) -> Generator[Appliance]:
     """As Appliance.connect; an interrupt does not wait for what hangs."""
     with (
-        Appliance.connect(profile, key, token=token) as appliance,
+        Appliance.of(profile, INTERRUPTS.check) as appliance,
         INTERRUPTS.hurrying(appliance),
     ):
+        appliance.begin(key, token=token)
         yield appliance
 
 

@@ -32,7 +32,7 @@ class Settings:
     @property
     def home(self) -> Home:
         """Where this person's files lie."""
-        from backit.client.home import Home  # noqa: PLC0415 - `--help` needs none of the core
+        from backit.client.home import Home
 
         return Home.find(os.environ)
 

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from backitctl.clock import local
+from backitctl.interrupts import INTERRUPTS
 
 Document = Mapping[str, Any]
 
@@ -54,7 +55,8 @@ class Output:
 
     def raw(self, data: bytes) -> None:
         """A file's own bytes."""
-        sys.stdout.buffer.write(data)
+        with INTERRUPTS.at_once():
+            sys.stdout.buffer.write(data)
 
     def note(self, text: str) -> None:
         """Something people should know that is not the answer."""
@@ -86,9 +88,10 @@ class Output:
 
 def _write(text: str) -> None:
     """Names on disk need not be text: their bytes go out as they came."""
-    sys.stdout.flush()
-    sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))
-    sys.stdout.buffer.flush()
+    with INTERRUPTS.at_once():  # whoever should read it may not
+        sys.stdout.flush()
+        sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))
+        sys.stdout.buffer.flush()
 
 
 def printable(text: str) -> str:

@@ -18,7 +18,7 @@ from backit.engine.file_types import full_mode
 from backit.errors import Invalid, NotFound
 from backit.format.node import decode_time
 from backit.format.v1 import tree_pb2 as pb
-from backitctl import output
+from backitctl import clock, output
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -34,7 +34,6 @@ TYPES = {
     pb.FILE_TYPE_CHARACTER: "character",
     pb.FILE_TYPE_BLOCK: "block",
 }
-NANO = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +108,7 @@ def mode_of(entry: pb.Entry) -> str:
 
 def seconds_of(entry: pb.Entry) -> float:
     """When its content was changed, in Unix seconds."""
-    return decode_time(entry.mtime) / NANO
+    return decode_time(entry.mtime) / clock.NANO
 
 
 def row_of(found: walk.Found, name: bytes) -> tuple[str, ...]:

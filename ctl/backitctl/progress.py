@@ -68,10 +68,10 @@ class ProgressView:
 
     def _draw(self) -> None:
         # Costs a tenth of a second, which nobody without a terminal should pay.
-        from rich.console import Console  # noqa: PLC0415
-        from rich.live import Live  # noqa: PLC0415
-        from rich.spinner import Spinner  # noqa: PLC0415
-        from rich.text import Text  # noqa: PLC0415
+        from rich.console import Console
+        from rich.live import Live
+        from rich.spinner import Spinner
+        from rich.text import Text
 
         spinner, console = Spinner("line"), Console(stderr=True, highlight=False)
         with Live(spinner, console=console, transient=True, auto_refresh=False) as live:

@@ -13,13 +13,15 @@ import os
 import shlex
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backit.errors import Invalid, Refused
+from backitctl.interrupts import INTERRUPTS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
 
 def password(question: str) -> str:
@@ -47,10 +49,7 @@ def recovery_words(is_complete: Callable[[str], bool]) -> str:
     """
     text = ""
     while not is_complete(text):
-        if sys.stdin.isatty():
-            line = getpass.getpass("More words: " if text else "The words of the recovery kit: ")
-        else:
-            line = sys.stdin.readline()
+        line = _line("More words: " if text else "The words of the recovery kit: ")
         if not line:
             break
         text += line + "\n"
@@ -63,20 +62,25 @@ def confirmed(question: str) -> bool:
         return False
     sys.stderr.write(f"{question} [y/N] ")
     sys.stderr.flush()
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
+    with INTERRUPTS.at_once():
+        answer = sys.stdin.readline()
+    return answer.strip().lower() in ("y", "yes")
 
 
 def _typed(question: str) -> str:
-    if sys.stdin.isatty():
-        typed = getpass.getpass(question)
-    else:
-        typed = sys.stdin.readline()
-        if not typed:
-            raise Refused("a password is needed, but there is no terminal to ask for it")
-    typed = typed.rstrip("\r\n")
+    line = _line(question)
+    if not line and not sys.stdin.isatty():
+        raise Refused("a password is needed, but there is no terminal to ask for it")
+    typed = line.rstrip("\r\n")
     if not typed:
         raise Refused("the password is empty")
     return typed
+
+
+def _line(question: str) -> str:
+    """Unseen from the terminal, or a line of standard input: empty where that ends."""
+    with INTERRUPTS.at_once():
+        return getpass.getpass(question) if sys.stdin.isatty() else sys.stdin.readline()
 
 
 def _from_environment(name: str) -> str:
@@ -98,11 +102,24 @@ def _from_environment(name: str) -> str:
 
 def _answer_of(name: str, command: str) -> str:
     try:
-        answer = subprocess.run(  # noqa: S603 - the person's own command
-            shlex.split(command), stdout=subprocess.PIPE, check=True, encoding="utf-8"
-        )
+        with _begun(shlex.split(command)) as process, INTERRUPTS.at_once():
+            answer, _ = process.communicate()
+    except UnicodeDecodeError:  # whose words quote the answer
+        raise Refused(f"{name}_COMMAND: its answer is not text in UTF-8") from None
     except (OSError, ValueError) as error:
         raise Refused(f"{name}_COMMAND: {error}") from None
-    except subprocess.CalledProcessError as error:
-        raise Refused(f"{name}_COMMAND ended with code {error.returncode}") from None
-    return answer.stdout
+    if process.returncode:
+        raise Refused(f"{name}_COMMAND ended with code {process.returncode}")
+    return answer
+
+
+@contextmanager
+def _begun(command: list[str]) -> Generator[subprocess.Popen[str]]:
+    """Ends with the block, if not before."""
+    with subprocess.Popen(  # noqa: S603 - the person's own command
+        command, stdout=subprocess.PIPE, encoding="utf-8"
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()  # nothing, once it has ended

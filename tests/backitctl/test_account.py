@@ -111,6 +111,10 @@ def test_a_password_command_answers_the_question(anna: Person, user: str) -> Non
     anna.ctl("login", user)
     anna.environment["BACKIT_PASSWORD_COMMAND"] = "false"
     anna.ctl("login", user, expect=4)
+    anna.environment["BACKIT_PASSWORD_COMMAND"] = "printf 'secret\\377'"
+    refused = anna.ctl("login", user, expect=4).errors
+    assert "not text" in refused
+    assert "ff" not in refused
 
 
 def test_nobody_is_asked_where_nobody_is(anna: Person) -> None:

@@ -6,6 +6,7 @@ import random
 import signal
 import subprocess
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,7 +17,6 @@ from tests.system.wire import Way, tapped
 
 if TYPE_CHECKING:
     from collections.abc import Generator
-    from pathlib import Path
 
     from tests.programs import Box, Person
     from tests.system.wire import Wire
@@ -115,33 +115,112 @@ def test_saving_ends_while_the_box_hangs(box: Box, anna: Person, tree: Path, aft
             interrupted(process)
 
 
-ENDLESS = """
+WAITING = """
 import threading
 from backitctl.interrupts import INTERRUPTS
 INTERRUPTS.listen()
 try:
     print("waiting", flush=True)
-    threading.Event().wait()
+    with INTERRUPTS.at_once():
+        threading.Event().wait()
 finally:
     print("tidying up", flush=True)
     threading.Event().wait()
 """
 
+# A connection whose end waits for a lock that nobody unlocks.
+HANGING = """
+import threading
+from backitctl.interrupts import INTERRUPTS
+class Connection:
+    def hurry(self):
+        print("hurrying", flush=True)
+        threading.Event().wait()
+INTERRUPTS.listen()
+with INTERRUPTS.hurrying(Connection()):
+    print("working", flush=True)
+    threading.Event().wait()
+"""
 
-def test_a_second_interrupt_waits_for_no_tidying_up() -> None:
-    command = [str(programs.BIN / "python"), "-c", ENDLESS]
+
+@contextmanager
+def program(text: str) -> Generator[subprocess.Popen[str]]:
+    """A Python program in a process of its own."""
+    command = [str(programs.BIN / "python"), "-c", text]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
         try:
-            assert process.stdout.readline() == "waiting\n"
-            process.send_signal(signal.SIGINT)
-            assert process.stdout.readline() == "tidying up\n"
-
-            def has_ended() -> bool:
-                process.send_signal(signal.SIGINT)
-                return process.poll() is not None
-
-            until(has_ended, "a second interrupt ends it")
+            yield process
         finally:
             process.kill()
+
+
+def said(process: subprocess.Popen[str]) -> str:
+    """Its next line."""
+    assert process.stdout is not None
+    return process.stdout.readline()
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [(WAITING, ["waiting\n", "tidying up\n"]), (HANGING, ["working\n", "hurrying\n"])],
+    ids=["tidying up", "a connection that does not end"],
+)
+def test_a_second_interrupt_waits_for_nothing(text: str, lines: list[str]) -> None:
+    with program(text) as process:
+        assert said(process) == lines[0]
+        process.send_signal(signal.SIGINT)
+        assert said(process) == lines[1]
+
+        def has_ended() -> bool:
+            process.send_signal(signal.SIGINT)
+            return process.poll() is not None
+
+        until(has_ended, "a second interrupt ends it")
     assert process.returncode == 130
+
+
+@pytest.mark.parametrize("text", [WAITING, HANGING], ids=["tidying up", "a hanging connection"])
+def test_what_does_not_end_by_itself_is_ended(text: str) -> None:
+    hasty = "from backitctl import interrupts\ninterrupts.PATIENCE_SECONDS = 0.5\n"
+    with program(hasty + text) as process:
+        said(process)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(PATIENCE) == 130
+
+
+# Python raises by itself wherever the program is: here, with the lock locked.
+LOCKED = """
+import signal, threading
+from backitctl.interrupts import INTERRUPTS
+INTERRUPTS.listen()
+lock = threading.Lock()
+lock.acquire()
+signal.raise_signal(signal.SIGINT)
+lock.release()
+print("not raised", flush=True)
+try:
+    INTERRUPTS.check()
+except KeyboardInterrupt:
+    print("raised", flush=True)
+INTERRUPTS.check()
+print("once", flush=True)
+"""
+
+
+def test_an_interrupt_is_raised_only_where_that_is_safe() -> None:
+    with program(LOCKED) as process:
+        assert [said(process) for _ in range(3)] == ["not raised\n", "raised\n", "once\n"]
+
+
+def test_an_interrupted_password_command_does_not_outlive_its_question(
+    box: Box, anna: Person, tmp_path: Path
+) -> None:
+    """Interrupted by the command itself: as soon as it is begun, maybe before we know of it."""
+    assert box.state
+    process_number = tmp_path / "process"
+    command = f"sh -c 'echo $$ > {process_number}; kill -INT $PPID; exec sleep 600'"
+    anna.environment |= {"BACKIT_PASSWORD_FILE": "", "BACKIT_PASSWORD_COMMAND": command}
+    with anna.popen("password") as asking:
+        _output, errors = asking.communicate(timeout=PATIENCE)
+    assert asking.returncode == 130, errors
+    assert not Path(f"/proc/{process_number.read_text().strip()}").exists()

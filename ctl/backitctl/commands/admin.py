@@ -7,12 +7,13 @@ from pathlib import Path
 import click
 import grpc
 
+from backit.client.border import DEADLINE_SECONDS
 from backit.client.channel import open_channel
 from backit.client.profile import Address
-from backit.client.remote import DEADLINE_SECONDS
 from backit.client.status import error_of
 from backit.v1 import appliance_pb2, appliance_pb2_grpc
 from backitctl import output
+from backitctl.interrupts import INTERRUPTS
 from backitctl.options import Group, Settings
 
 STATE = Path("/var/lib/backit")
@@ -65,7 +66,8 @@ def invite(settings: Settings, state: Path, socket: Path | None, days: int) -> N
     with open_channel(address, "") as channel:
         stub = appliance_pb2_grpc.AdminServiceStub(channel)
         try:
-            found = stub.CreateInvite(request, timeout=DEADLINE_SECONDS)
+            with INTERRUPTS.at_once():
+                found = stub.CreateInvite(request, timeout=DEADLINE_SECONDS)
         except grpc.RpcError as error:
             raise error_of(error, f"asking {address} for an invite") from None
     ends = found.expire_time.seconds

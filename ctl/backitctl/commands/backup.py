@@ -72,8 +72,8 @@ def command(  # noqa: PLR0913 - one for each option
     with contextlib.ExitStack() as stack:
         # It starts while this process imports what takes longest, and logs in.
         reading = None if dry_run else stack.enter_context(ReadingHost())
-        from backit.client.backup import Backup, Label, Source  # noqa: PLC0415
-        from backitctl import opening  # noqa: PLC0415
+        from backit.client.backup import Backup, Label, Source
+        from backitctl import opening
 
         source = Source(
             tuple(os.fsencode(Path(path).absolute()) for path in paths),
@@ -97,7 +97,7 @@ def command(  # noqa: PLR0913 - one for each option
 
 
 def _program() -> str:
-    from importlib import metadata  # noqa: PLC0415 - takes longer than all of our own imports
+    from importlib import metadata
 
     return f"backitctl {metadata.version('backit')}"
 

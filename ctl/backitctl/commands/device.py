@@ -18,6 +18,7 @@ from backit.crypto import primitives
 from backit.errors import AlreadyExists, EnrolmentNotFound, Invalid, NotFound, Untrusted
 from backit.format.v1 import statement_pb2 as pb
 from backitctl import clock, opening, output, prompts
+from backitctl.interrupts import INTERRUPTS
 from backitctl.missing import NotConfirmed
 from backitctl.options import Group, Settings
 
@@ -172,7 +173,8 @@ def _poll(
             raise
         if granted is not None or not waits:
             return granted
-        time.sleep(POLL_SECONDS)
+        with INTERRUPTS.at_once():
+            time.sleep(POLL_SECONDS)
 
 
 def _confirm_owner(

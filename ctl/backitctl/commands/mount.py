@@ -12,6 +12,7 @@ import click
 
 from backit.client.login import KeptLogin
 from backitctl import clock, exits, mounting, opening
+from backitctl.interrupts import INTERRUPTS
 from backitctl.options import Command, Settings
 
 UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
@@ -109,7 +110,8 @@ def command(  # noqa: PLR0913 - one for each option
         return exits.DONE
     settings.output.answer(document, [f"mounted on {place}; Ctrl-C unmounts"])
     try:
-        return started.process.wait()
+        with INTERRUPTS.at_once():
+            return started.process.wait()
     except KeyboardInterrupt:
         started.process.terminate()
         return started.process.wait()

@@ -10,6 +10,7 @@ from backit.client import pairing
 from backit.client.profile import Address, Profile
 from backit.errors import NotFound
 from backitctl import prompts
+from backitctl.interrupts import INTERRUPTS
 from backitctl.missing import NotConfirmed
 from backitctl.options import Command, Settings
 
@@ -37,7 +38,9 @@ def command(
     if fingerprint is not None and trust_first_use:
         raise click.UsageError("--fingerprint and --trust-first-use exclude each other")
     expected = None if fingerprint is None else pairing.parse_fingerprint(fingerprint)
-    found = pairing.look(Address.parse(address))
+    where = Address.parse(address)
+    with INTERRUPTS.at_once():
+        found = pairing.look(where)
     if expected is not None:
         pairing.check(found, expected)
     elif not trust_first_use:

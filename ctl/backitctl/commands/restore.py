@@ -92,7 +92,6 @@ def command(  # noqa: PLR0913 - one for each option
     with (
         opening.person(settings) as person,
         places.opened(person, where.snapshot) as (found,),
-        INTERRUPTS.deferred() as stop,
     ):
         restore = Restore(
             found.snapshot.root,
@@ -103,7 +102,7 @@ def command(  # noqa: PLR0913 - one for each option
             target=target.absolute(),
             options=options,
             progress=tale,
-            stop=stop,
+            stop=INTERRUPTS.stop,
         )
         with ProgressView(settings.output, tale.standing):
             result = restore.run()

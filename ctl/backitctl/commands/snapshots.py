@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from backit.client.history import History
-from backitctl import exits, opening, output
+from backitctl import clock, exits, opening, output
 from backitctl.options import Command, Settings
 
 if TYPE_CHECKING:
     from backit.client.history import Snapshot
-
-NANO = 1_000_000_000
 
 
 @click.command("snapshots", cls=Command)
@@ -50,7 +48,7 @@ def _row(each: Snapshot) -> tuple[str, ...]:
     state = "trashed" if each.trashed else "whole" if each.complete else "partial"
     return (
         each.id.hex[:8],
-        output.shown_time(each.body.started / NANO),
+        output.shown_time(each.body.started / clock.NANO),
         output.printable(each.label),
         str(totals.files),
         output.shown_size(totals.bytes),
@@ -71,8 +69,8 @@ def document_of(each: Snapshot) -> dict[str, Any]:
         "series": each.series.hex,
         "number": each.counter,
         "previous": each.previous.hex if each.previous else None,
-        "started": output.iso_time(each.body.started / NANO),
-        "ended": output.iso_time(each.body.ended / NANO),
+        "started": output.iso_time(each.body.started / clock.NANO),
+        "ended": output.iso_time(each.body.ended / clock.NANO),
         "received": output.iso_time(each.received),
         "complete": each.complete,
         "trashed": each.trashed,

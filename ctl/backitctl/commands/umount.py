@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from backitctl import mounting
+from backitctl.interrupts import INTERRUPTS
 from backitctl.options import Command, Settings
 
 
@@ -22,5 +23,6 @@ def command(settings: Settings, folder: Path) -> None:
     Example: backitctl umount /mnt/backups
     """
     done = mounting.start("umount", ["--", os.fspath(folder)])
-    done.process.wait()
+    with INTERRUPTS.at_once():
+        done.process.wait()
     settings.output.answer({"unmounted": done.answer["unmounted"]})

@@ -398,6 +398,30 @@ def test_an_interrupt_that_ends_the_tidying_up_too_leaves_no_lease(
         assert house.backup(folder, appliance=again).run(LABEL).snapshot is not None
 
 
+def test_an_interrupt_that_nobody_has_raised_yet_leaves_no_lease(
+    house: Household, folder: Path
+) -> None:
+    write_files(folder, 10)
+    due: list[bool] = []
+
+    def checkpoint() -> None:
+        if due and threading.current_thread() is threading.main_thread():
+            raise KeyboardInterrupt
+
+    def fail(_real: Callable[..., Any], _messages: object) -> Any:
+        due.append(True)
+        raise Unavailable("the interrupt ended this call")
+
+    with Appliance.of(house.profile, checkpoint) as device:
+        device.begin(house.keys.credential)
+        with pytest.raises(Unavailable):
+            house.backup(folder, appliance=between(device, Upload=fail)).run(LABEL)
+        with pytest.raises(KeyboardInterrupt):
+            house.backup(folder, appliance=device).run(LABEL)
+        due.clear()
+        assert house.backup(folder, appliance=device).run(LABEL).snapshot is not None
+
+
 def flip_a_bit(path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1

@@ -226,6 +226,30 @@ def test_a_damaged_snapshot_is_named_and_hides_no_other(scene: Scene, lie: str) 
     assert history.resolve("latest").counter == 3
 
 
+def test_what_was_opened_before_is_opened_again_only_if_it_is_told_otherwise(scene: Scene) -> None:
+    def without_bodies(listed: list[Listed]) -> list[Listed]:
+        for each in listed:
+            each.ClearField("sealed_body")
+        return listed
+
+    def with_another_header(listed: list[Listed]) -> list[Listed]:
+        listed[0].header, listed[1].header = listed[1].header, listed[0].header
+        return listed
+
+    known = {each.id.name: each for each in scene.history.all()}
+    again, broken = scene.lying(without_bodies).readable(known=known)
+    assert not broken
+    assert all(each is known[each.id.name] for each in again)
+    _found, broken = scene.lying(with_another_header).readable(known=known)
+    assert len(broken) == 2
+    first = again[0]
+    order = scene.house.person.order(first.id.raw, 1, forgotten=True)
+    request = snapshots_pb2.DeleteSnapshotRequest(order=order.encoded)
+    scene.house.owner.snapshots.DeleteSnapshot(request)
+    everything, _broken = scene.history.readable(trashed=True, known=known)
+    assert [each.trashed for each in everything] == [each.id == first.id for each in everything]
+
+
 def test_a_snapshot_of_a_revoked_machine_still_opens(scene: Scene) -> None:
     scene.house.person_puts(scene.desk.revocation())
     scene.house.learn()

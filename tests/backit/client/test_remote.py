@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import grpc
 import pytest
 
-from backit.client import account, remote
+from backit.client import account, border
 from backit.client.profile import Address, Profile
 from backit.client.remote import Appliance
 from backit.errors import LoginNeeded, Unavailable, Unsupported, Untrusted
@@ -270,7 +270,7 @@ class Slow(appliance_pb2_grpc.ApplianceServiceServicer):
 def test_no_call_waits_for_ever(
     profile: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(remote, "DEADLINE_SECONDS", 0.3)
+    monkeypatch.setattr(border, "DEADLINE_SECONDS", 0.3)
     service = Slow()
     server = grpc.server(ThreadPoolExecutor(1))
     appliance_pb2_grpc.add_ApplianceServiceServicer_to_server(service, server)

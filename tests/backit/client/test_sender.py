@@ -553,8 +553,8 @@ def test_a_lease_is_kept_alive_while_there_is_nothing_to_ask(
 
 
 def test_signs_of_life_come_well_before_another_run_may_take_over() -> None:
-    from backitd.store.leases import NOTE_SECONDS  # noqa: PLC0415 - only to compare
-    from backitd.store.values import StoreSettings  # noqa: PLC0415
+    from backitd.store.leases import NOTE_SECONDS
+    from backitd.store.values import StoreSettings
 
     silence = 2 * sender_module.RENEW_SECONDS + NOTE_SECONDS
     assert silence < StoreSettings().takeover_seconds
