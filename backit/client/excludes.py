@@ -124,7 +124,7 @@ def _compile(pattern: str) -> Iterator[_Rule]:
 def _translate(pattern: str) -> tuple[str | None, bool | None, bool]:
     """As a regular expression; its group takes part where only a parent of a path matches."""
     # Imported where there is a pattern: it takes as long as all else of a backup of no files.
-    from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern  # noqa: PLC0415
+    from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
 
     line = pattern.translate(_NEW_LINE)
     stripped = line if line.endswith("\\ ") else line.rstrip()

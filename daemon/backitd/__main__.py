@@ -120,7 +120,7 @@ def _serve(state: Path, config: Config) -> None:
     ):
         log.warning("%s", failure)
     # gRPC reads the environment that _harden() has set, so it is imported only now.
-    from backitd.server import Daemon  # noqa: PLC0415
+    from backitd.server import Daemon
 
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

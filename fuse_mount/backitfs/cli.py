@@ -83,8 +83,8 @@ def mount(  # noqa: PLR0913 - one for each option
     # It writes of handshakes that fail; people get our own words for that. Read at its import.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     with _failures_told(ready_fd):
-        from backitfs.account import Account  # noqa: PLC0415
-        from backitfs.serve import Wishes, serve  # noqa: PLC0415
+        from backitfs.account import Account
+        from backitfs.serve import Wishes, serve
 
         # Chunks stay for long, and come from several threads: what each would keep to itself of the
         # memory that it gave back is 60 MB more than the cache may hold.

@@ -73,7 +73,7 @@ class Distrust:
         except OSError as error:
             self._packs.check_loss(error, f"looking who sent pack {name}")
         except Damaged as error:
-            log.error("%s", error)  # noqa: TRY400 - the message says it all
+            log.error("%s", error)
         return False
 
 

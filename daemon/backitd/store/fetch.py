@@ -101,7 +101,7 @@ class Reader:
         try:
             return pack.read_record(place)[1]
         except Damaged as error:
-            log.error("%s", error)  # noqa: TRY400 - the message says it all
+            log.error("%s", error)
         except OSError as error:
             self._packs.check_loss(error, f"reading chunk {row.chunk}")
         return None

@@ -294,7 +294,7 @@ def _take_back(disk: Disk, linked: Sequence[Path]) -> None:
         try:
             disk.remove(name)
         except OSError as error:
-            log.error("taking %s back failed: %s", name, error)  # noqa: TRY400 - the cause is logged
+            log.error("taking %s back failed: %s", name, error)
 
 
 def make_folders(disk: Disk, top: Path, parts: Iterable[str]) -> Path:

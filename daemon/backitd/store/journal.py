@@ -52,7 +52,7 @@ class Journal:
         except FileNotFoundError:
             return
         except OSError as error:
-            log.error("removing journal entry %s failed: %s", account, error)  # noqa: TRY400
+            log.error("removing journal entry %s failed: %s", account, error)
 
     def entries(self) -> list[tuple[AccountId, list[Statement]]]:
         """What a crash has interrupted. Damaged entries are logged and left where they are."""
@@ -65,7 +65,7 @@ class Journal:
                     entry, _moment = self._disk.read_file(self._folder / name)
                     found.append((account, _decode(entry)))
                 except BackitError as error:
-                    log.error("reading journal entry %s: %s", name, error)  # noqa: TRY400
+                    log.error("reading journal entry %s: %s", name, error)
         except OSError as error:
             raise failure(error, "reading the journal") from error
         return found

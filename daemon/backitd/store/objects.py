@@ -293,7 +293,7 @@ class Objects:
         except FileNotFoundError:
             return
         except OSError as error:
-            log.error("removing %s failed: %s", name, error)  # noqa: TRY400 - the cause is logged
+            log.error("removing %s failed: %s", name, error)
 
     def _listing(self, folder: Path) -> list[str]:
         try:

@@ -139,7 +139,7 @@ def open_cache(path: Path, make: Callable[[Path], C], incarnation: IncarnationId
     try:
         cache = make(path)
     except Damaged as error:
-        log.error("%s; it is set aside and made again", error)  # noqa: TRY400 - nothing is lost
+        log.error("%s; it is set aside and made again", error)
         set_aside(path)
         cache = make(path)
     try:

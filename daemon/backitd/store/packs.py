@@ -196,7 +196,7 @@ class PackWriter:
         except FileNotFoundError:
             return
         except OSError as error:
-            log.error("removing pack %s failed: %s", path.name, error)  # noqa: TRY400 - not the cause
+            log.error("removing pack %s failed: %s", path.name, error)
 
     def discard(self) -> None:
         """Let go of the file. Without a name it is gone; with one this only closes it."""
@@ -281,7 +281,7 @@ class PackFile:
         try:
             return Contents(self._directory(), whole=True)
         except BackitError as error:
-            log.error("pack %s: %s; looking for its records", self.name, error)  # noqa: TRY400
+            log.error("pack %s: %s; looking for its records", self.name, error)
             return Contents(self._salvage(), whole=False)
 
     def _directory(self) -> Directory:

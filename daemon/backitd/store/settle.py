@@ -129,7 +129,7 @@ class Settler:
                 self._packs.check_loss(error, doing)
                 return self._index.lose_packs([pack.number]) > 0
             except Damaged as error:
-                log.error("%s: %s", doing, error)  # noqa: TRY400 - the message says it all
+                log.error("%s: %s", doing, error)
                 return self._index.lose_packs([pack.number]) > 0
             changed = False
             for domain in sorted({place.domain for place in directory.places}):
@@ -175,7 +175,7 @@ class Settler:
         except OSError as error:
             self._packs.check_loss(error, doing)
         except Damaged as error:
-            log.error("%s: %s", doing, error)  # noqa: TRY400 - the message says it all
+            log.error("%s: %s", doing, error)
         return None
 
     def _changes(

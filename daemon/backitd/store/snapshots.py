@@ -207,7 +207,7 @@ class Snapshots:
         try:
             return self._with_body(row)
         except BackitError as error:
-            log.error("%s", error)  # noqa: TRY400 - what was wrong, not where in our code
+            log.error("%s", error)
             return row
 
     def _whole(self, row: SnapshotTable) -> SnapshotRow:

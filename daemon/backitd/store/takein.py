@@ -69,7 +69,7 @@ class TakeIn:
                 self._objects.create_account(account)
                 self._objects.put_statements(account, together, self._moment)
             except SKIPPED as error:
-                log.error("journal entry %s: %s", account, error)  # noqa: TRY400
+                log.error("journal entry %s: %s", account, error)
             else:
                 self._journal.remove(account)
 
@@ -106,7 +106,7 @@ class TakeIn:
             except OSError as error:
                 self._packs.check_loss(error, f"taking in pack {name}")
             except SKIPPED as error:
-                log.error("taking in pack %s: %s", name, error)  # noqa: TRY400
+                log.error("taking in pack %s: %s", name, error)
             else:
                 return True
         return False
@@ -160,7 +160,7 @@ class TakeIn:
             check_session(self._catalog, keys, session)
             self._objects.put_session(session, self._moment)
         except SKIPPED as error:
-            log.error("taking in a session from a pack: %s", error)  # noqa: TRY400
+            log.error("taking in a session from a pack: %s", error)
             return
         log.warning("session %s was gone; written again from a pack", session.subject.hex())
         with self._catalog.writing() as db:
@@ -187,7 +187,7 @@ class TakeIn:
         except OSError as error:
             self._packs.check_loss(error, doing)
         except Damaged as error:
-            log.error("%s: %s", doing, error)  # noqa: TRY400 - the message says it all
+            log.error("%s: %s", doing, error)
         else:
             return True
         return False

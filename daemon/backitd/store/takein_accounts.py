@@ -139,7 +139,7 @@ class AccountTakeIn:
             self._objects.mend_statement(statement, moment)
         except NoSpace as error:
             # What is there can still be read, and that may be what the disk is full of.
-            log.error("account %s: %s", self._account, error)  # noqa: TRY400
+            log.error("account %s: %s", self._account, error)
 
     def _read_statements(self, stored: list[Statement], names: set[str]) -> list[StoredStatement]:
         """Those that are not in the catalog, in the order in which they may rely on each other."""
@@ -150,7 +150,7 @@ class AccountTakeIn:
             try:
                 read = self._objects.read_statement(self._account, name)
             except SKIPPED as error:
-                log.error("taking in statement %s: %s", name, error)  # noqa: TRY400
+                log.error("taking in statement %s: %s", name, error)
                 continue
             statement = read.statement
             later = newest.get((statement.kind, statement.subject))
@@ -168,7 +168,7 @@ class AccountTakeIn:
                 keys.check_owner(statement)
                 self._check_free(statement)
             except SKIPPED as error:
-                log.error("account %s: taking in %s: %s", self._account, found.name, error)  # noqa: TRY400
+                log.error("account %s: taking in %s: %s", self._account, found.name, error)
                 continue
             keys.add(statement)
             if not found.is_whole:
@@ -214,14 +214,14 @@ class AccountTakeIn:
         try:
             return self._objects.read_session(self._account, session)
         except SKIPPED as error:
-            log.error("account %s: taking in session: %s", self._account, error)  # noqa: TRY400
+            log.error("account %s: taking in session: %s", self._account, error)
             return None
 
     def _signed(self, keys: Keys, session: Statement) -> bool:
         try:
             check_session(self._database, keys, session)
         except SKIPPED as error:
-            log.error("taking in session %s: %s", session.subject.hex(), error)  # noqa: TRY400
+            log.error("taking in session %s: %s", session.subject.hex(), error)
             return False
         return True
 
@@ -258,7 +258,7 @@ class AccountTakeIn:
             found = self._objects.read_snapshot(self._account, snapshot)
             keys.check_device(found.header, snapshot_format.header_body(found.header).device_id)
         except SKIPPED as error:
-            log.error("taking in snapshot %s: %s", snapshot, error)  # noqa: TRY400
+            log.error("taking in snapshot %s: %s", snapshot, error)
             return None
         return found
 

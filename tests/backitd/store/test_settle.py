@@ -39,7 +39,7 @@ def quarantine(box: Box, chunk: Chunk) -> None:
     """As the index does it when damage was found, but nobody settles what follows."""
     box.query(
         "index",
-        f"UPDATE chunk SET state = 3 WHERE id = x'{chunk.id}'",  # noqa: S608
+        f"UPDATE chunk SET state = 3 WHERE id = x'{chunk.id}'",
         "UPDATE pack SET doubt = 1 WHERE kind = 2",
     )
 

@@ -125,7 +125,7 @@ def test_chunks_remember_the_lease_they_were_born_under(box: Box) -> None:
         session = box.session(machine)
         (chunk,) = blocks(session, 1, seed=str(session.lease.generation))
         session.upload(chunk)
-        query = f"SELECT generation FROM chunk WHERE id = x'{chunk.id}'"  # noqa: S608
+        query = f"SELECT generation FROM chunk WHERE id = x'{chunk.id}'"
         assert box.query("index", query) == [(session.lease.generation,)]
 
 
