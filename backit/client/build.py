@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from backit.client.outcome import Tally
     from backit.client.write import NewFile
     from backit.client.writing_host import WritingHost, WritingHosts
+    from backit.crypto.primitives import Buffer
     from backit.engine.plan import Piece
     from backit.format.node import Node
     from backit.ids import ChunkId
@@ -123,7 +124,7 @@ class Builder:
         return assembly
 
     def write_chunk(
-        self, chunk: ChunkId, data: bytes | BackitError, pieces: Sequence[Piece[Job]]
+        self, chunk: ChunkId, data: Buffer | BackitError, pieces: Sequence[Piece[Job]]
     ) -> None:
         """Write everything that one chunk goes to."""
         if isinstance(data, BackitError):

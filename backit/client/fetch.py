@@ -60,7 +60,7 @@ class ChunkReader:
         for start in range(0, len(chunks), IDS_AT_ONCE):
             yield from self._fetch(chunks[start : start + IDS_AT_ONCE])
 
-    def chunks(self, ids: Sequence[ChunkId]) -> Iterator[tuple[ChunkId, bytes | BackitError]]:
+    def chunks(self, ids: Sequence[ChunkId]) -> Iterator[tuple[ChunkId, Buffer | BackitError]]:
         """The plaintexts of data chunks; see fetch."""
         for chunk, plain in self.fetch(ids):
             if isinstance(plain, BackitError):

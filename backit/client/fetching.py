@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from backit.client.crew import Crew
-from backit.errors import NotFound
+from backit.errors import BackitError, NotFound
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,7 +61,7 @@ class Fetcher:
                 return
             pieces = window.take(chunk)
             if pieces:
-                size = len(data) if isinstance(data, bytes) else 0
+                size = 0 if isinstance(data, BackitError) else len(data)
                 self._count(size)
                 self._crew.submit(size, self._builder.write_chunk, chunk, data, pieces)
         for chunk in window.chunks:

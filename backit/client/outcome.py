@@ -13,6 +13,7 @@ from backit.engine.plan import Action, Overwrite
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from backit.crypto.primitives import Buffer
     from backit.errors import BackitError
     from backit.ids import ChunkId
 
@@ -28,7 +29,7 @@ FILES_HERE = 1000
 class ChunkSource(Protocol):
     """Where plaintexts of data chunks come from."""
 
-    def chunks(self, ids: Sequence[ChunkId]) -> Iterator[tuple[ChunkId, bytes | BackitError]]:
+    def chunks(self, ids: Sequence[ChunkId]) -> Iterator[tuple[ChunkId, Buffer | BackitError]]:
         """Each of these chunks once, in any order: its verified plaintext, or why there is none."""
         ...
 

@@ -128,7 +128,7 @@ def data_size(entry: pb.Entry) -> int:
 def _decode(plain: Plain) -> Node:
     if plain.kind is not Kind.NODE:
         raise Damaged("a data chunk where a node should be")
-    node = message.decode(pb.Node, plain.plaintext)
+    node = message.decode(pb.Node, bytes(plain.plaintext))
     used = bytearray(len(plain.references))
     try:
         if node.level:

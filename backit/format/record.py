@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from backit.crypto import primitives
 from backit.crypto.primitives import Suite
-from backit.errors import Damaged, Invalid, RecordInvalid, Unsupported
+from backit.errors import BackitError, Damaged, Invalid, RecordInvalid, Unsupported
 from backit.format import compression
 from backit.format.magic import (
     PLAINTEXT_LIMIT,
@@ -93,14 +93,16 @@ class Plain:
 
     kind: Kind
     references: tuple[ChunkId, ...]
-    plaintext: bytes
+    plaintext: primitives.Buffer
 
 
 def data_id(keys: DomainKeys, plaintext: primitives.Buffer) -> ChunkId:
     return ChunkId(primitives.keyed_digest(keys.data_id_key, plaintext))
 
 
-def node_id(keys: DomainKeys, references: Sequence[ChunkId], plaintext: bytes) -> ChunkId:
+def node_id(
+    keys: DomainKeys, references: Sequence[ChunkId], plaintext: primitives.Buffer
+) -> ChunkId:
     table = b"".join(reference.raw for reference in references)
     count = struct.pack("<I", len(references))
     return ChunkId(primitives.keyed_digest(keys.node_id_key, count, table, plaintext))
@@ -144,17 +146,11 @@ def seal_record(
 
 def parse(encoded: primitives.Buffer) -> Header:
     """Check one whole record without any key. Raises RecordInvalid or Unsupported."""
-    header = parse_header(encoded)
-    if header.record_bytes != len(encoded):
-        raise RecordInvalid(
-            f"record {header.chunk}: {len(encoded)} bytes, but it says {header.record_bytes}"
-        )
+    header = _parse_whole(encoded)
     view = memoryview(encoded)
     found = primitives.digest(view[: -primitives.HASH_BYTES])
     if found != bytes(view[-primitives.HASH_BYTES :]):
         raise RecordInvalid(f"record {header.chunk}: its bytes do not have the hash at its end")
-    if header.references and not _is_ascending(_table(encoded, header)):
-        raise RecordInvalid(f"record {header.chunk}: its reference table is not ascending")
     return header
 
 
@@ -204,7 +200,7 @@ def open_record(encoded: primitives.Buffer, wanted: ChunkId, key: bytes, keys: D
     Raises Damaged, naming the chunk, whatever was wrong; Unsupported for another version.
     """
     try:
-        header = parse(encoded)
+        header = _parse_whole(encoded)
     except RecordInvalid as error:
         raise Damaged(f"chunk {wanted}: {error}") from None
     if header.chunk != wanted or header.domain != keys.domain:
@@ -218,13 +214,34 @@ def open_record(encoded: primitives.Buffer, wanted: ChunkId, key: bytes, keys: D
         frame = primitives.unseal(header.suite, key, header.nonce, ciphertext, clear)
         plaintext = _unframe(frame)
     except Damaged as error:
-        raise Damaged(f"chunk {wanted}: {error}") from None
+        raise Damaged(f"chunk {wanted}: {_cause(encoded, error)}") from None
     table = references(encoded, header)
     is_node = header.kind is Kind.NODE
     found = node_id(keys, table, plaintext) if is_node else data_id(keys, plaintext)
     if not primitives.equal(found.raw, wanted.raw):
         raise Damaged(f"chunk {wanted}: the content is that of another chunk")
     return Plain(header.kind, table, plaintext)
+
+
+def _parse_whole(encoded: primitives.Buffer) -> Header:
+    """All but the hash at its end: whoever has the key checks the tag, over the same bytes."""
+    header = parse_header(encoded)
+    if header.record_bytes != len(encoded):
+        raise RecordInvalid(
+            f"record {header.chunk}: {len(encoded)} bytes, but it says {header.record_bytes}"
+        )
+    if header.references and not _is_ascending(_table(encoded, header)):
+        raise RecordInvalid(f"record {header.chunk}: its reference table is not ascending")
+    return header
+
+
+def _cause(encoded: primitives.Buffer, found: Damaged) -> BackitError:
+    """Why a record does not open: were its bytes changed, or were they sealed like that?"""
+    try:
+        parse(encoded)
+    except RecordInvalid as error:
+        return error
+    return found
 
 
 def _table(encoded: primitives.Buffer, header: Header) -> bytes:
@@ -247,7 +264,7 @@ def _frame(plaintext: primitives.Buffer, compressor: Compressor) -> bytes:
     return b"".join((head, payload, bytes(padded_length(length) - length)))
 
 
-def _unframe(frame: bytes) -> bytes:
+def _unframe(frame: bytes) -> primitives.Buffer:
     method, plain_length, length = FRAME.unpack_from(frame)
     end = FRAME.size + length
     if plain_length > PLAINTEXT_LIMIT or end > len(frame) or padded_length(end) != len(frame):
@@ -259,4 +276,4 @@ def _unframe(frame: bytes) -> bytes:
         return compression.decompress(payload, plain_length)
     if method != AS_IT_IS or length != plain_length:
         raise Damaged(f"the frame's method {method} or length is wrong")
-    return bytes(payload)
+    return payload

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from backit.client.account import Person
     from backit.client.history import Snapshot
     from backit.client.home import Home
+    from backit.crypto.primitives import Buffer
     from backit.format.record import Plain
     from backit.ids import ChunkId, DomainId
     from backitfs.cache import Fetch
@@ -114,7 +115,7 @@ class Account:
         """Fetches nodes of a domain, decoded."""
         return lambda chunks: self._fetch(domain, chunks, _opened)
 
-    def data(self, domain: DomainId) -> Fetch[bytes]:
+    def data(self, domain: DomainId) -> Fetch[Buffer]:
         """Fetches data chunks of a domain."""
         return lambda chunks: self._fetch(domain, chunks, _plaintext)
 
@@ -181,7 +182,7 @@ def _opened(chunk: ChunkId, plain: Plain) -> Brought[Opened]:
     return Brought(Opened.of(node.decode(plain, chunk)), NODE_COST * len(plain.plaintext))
 
 
-def _plaintext(chunk: ChunkId, plain: Plain) -> Brought[bytes]:
+def _plaintext(chunk: ChunkId, plain: Plain) -> Brought[Buffer]:
     if plain.kind is not Kind.DATA:
         raise Damaged(f"chunk {chunk}: a node where data should be")
     return Brought(plain.plaintext, len(plain.plaintext))

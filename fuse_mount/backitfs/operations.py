@@ -34,7 +34,8 @@ if TYPE_CHECKING:
         StatvfsData,
     )
 
-    from backitfs.reader import Buffer, OpenFile, Reader
+    from backit.crypto.primitives import Buffer
+    from backitfs.reader import OpenFile, Reader
     from backitfs.things import Things
 
 log = logging.getLogger(__name__)
@@ -137,6 +138,7 @@ class Operations(pyfuse3.Operations):
         file.opens -= 1
         if not file.opens:
             del self._files[fh]
+            self._reader.close(file)
 
     @_guarded
     async def flush(self, fh: int) -> None:

@@ -19,6 +19,7 @@ from backitfs.view import NotLoaded
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from backit.crypto.primitives import Buffer
     from backit.ids import ChunkId
     from backitfs.cache import Cache, Fetch
     from backitfs.catalogue import Volume
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
 # A read may begin this far from where the last one ended and still count as going on: the kernel
 # reads ahead in several requests, which may overtake each other.
 NEAR = MIB
-FIRST_WINDOW, LAST_WINDOW = MIB, 8 * MIB
+# A request costs as much as opening a chunk: what is fetched ahead comes in few of them.
+FIRST_WINDOW, LAST_WINDOW = MIB, 32 * MIB
 # Nodes in one request: doubled from the first to the last while misses follow each other.
 FIRST_BATCH, LAST_BATCH = 2, 64
 WALKS = 64
@@ -36,10 +38,8 @@ SMALL_FILE = 512 * KIB
 # Entries behind a small file among which the next bundle is looked for.
 NEIGHBOURS = 400
 
-Buffer = bytes | memoryview
 
-
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class OpenFile:
     """A regular file for as long as somebody has it open; all who do share it."""
 
@@ -59,9 +59,9 @@ class Reader:
     def __init__(
         self,
         nodes: Cache[Opened],
-        data: Cache[bytes],
+        data: Cache[Buffer],
         fetch_nodes: Callable[[Volume], Fetch[Opened]],
-        fetch_data: Callable[[Volume], Fetch[bytes]],
+        fetch_data: Callable[[Volume], Fetch[Buffer]],
     ) -> None:
         self._nodes = nodes
         self._data = data
@@ -70,6 +70,8 @@ class Reader:
         # The node behind those brought last, and how many to bring when it is missed.
         self._walks: dict[ChunkId, int] = {}
         self._bundle: ChunkId | None = None
+        # The files that are read from start to end; their windows share half of the cache.
+        self._sequences: set[OpenFile] = set()
 
     async def load(self, volume: Volume, missing: NotLoaded) -> None:
         """Bring a node that was missed, and, on a walk, those that will be."""
@@ -83,6 +85,9 @@ class Reader:
 
     def open(self, volume: Volume, item: Item) -> OpenFile:
         return OpenFile(volume, item, layout_of(item, self._nodes.get))
+
+    def close(self, file: OpenFile) -> None:
+        self._sequences.discard(file)
 
     async def read(self, file: OpenFile, offset: int, size: int) -> Buffer:
         """Exactly the bytes of this range, up to the file's end. Raises BackitError."""
@@ -116,14 +121,18 @@ class Reader:
             return
         if abs(start - file.next) > NEAR or (start and not file.next):
             file.window, file.asked = 0, end
+            self._sequences.discard(file)
         elif start:
-            largest = min(LAST_WINDOW, self._data.limit // 4)
+            self._sequences.add(file)
+            largest = min(LAST_WINDOW, self._data.limit // (2 * len(self._sequences)))
             file.window = min(max(2 * file.window, FIRST_WINDOW), largest)
         file.next = end
+        if not file.window:
+            return
         # Ask in large steps: half of the window has to be used up first.
-        until = min(end + file.window, file.layout.size)
-        if file.window and until - max(file.asked, end) >= min(file.window // 2, MIB):
-            begin, file.asked = max(file.asked, end), until
+        begin, until = max(file.asked, end), min(end + file.window, file.layout.size)
+        if until - begin >= file.window // 2 or begin < until == file.layout.size:
+            file.asked = until
             self._ask(file, begin, until)
 
     def _ask(self, file: OpenFile, start: int, end: int) -> None:

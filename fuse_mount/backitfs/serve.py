@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from backit.crypto.primitives import Buffer
     from backitfs.account import Account
     from backitfs.catalogue import Listed
     from backitfs.view import Opened
@@ -73,10 +74,7 @@ async def _serve(
             guard.dismiss()
             raise
         try:
-            if mountpoint.read_further_ahead(wishes.place):
-                log.debug("read-ahead is %d KiB", mountpoint.READ_AHEAD_KIB)
-            ready()
-            await _answer()
+            await _answer(wishes.place, ready)
         finally:
             # Also detaches a mount that somebody still uses.
             pyfuse3.close(unmount=True)
@@ -91,7 +89,7 @@ def _operations(
 ) -> Operations:
     share = wishes.cache // NODES_SHARE
     nodes: Cache[Opened] = Cache(share, background, wishes.patience)
-    data: Cache[bytes] = Cache(wishes.cache - share, background, wishes.patience)
+    data: Cache[Buffer] = Cache(wishes.cache - share, background, wishes.patience)
 
     reader = Reader(
         nodes,
@@ -118,11 +116,27 @@ def _mount(operations: Operations, wishes: Wishes) -> None:
         raise Refused(f"mounting over {wishes.place}: {error}") from None
 
 
-async def _answer() -> None:
+async def _answer(place: Path, ready: Callable[[], None]) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_end_on_signal, nursery)
+        nursery.start_soon(_announce, place, ready)
         await pyfuse3.main(max_tasks=TASKS)
         nursery.cancel_scope.cancel()
+
+
+async def _announce(place: Path, ready: Callable[[], None]) -> None:
+    """Say `ready` as soon as the mount answers.
+
+    The first answer is to what the kernel wants to agree on; how far it reads ahead can be set only
+    after that, as it then takes what libfuse says.
+    """
+    try:
+        await trio.to_thread.run_sync(os.statvfs, place, abandon_on_cancel=True)
+    except OSError as error:
+        log.warning("looking at %s: %s", place, error)
+    if mountpoint.read_further_ahead(place):
+        log.debug("read-ahead is %d KiB", mountpoint.READ_AHEAD_KIB)
+    ready()
 
 
 async def _end_on_signal(nursery: trio.Nursery) -> None:

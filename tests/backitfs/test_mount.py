@@ -10,10 +10,12 @@ import re
 import shutil
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from backitfs.mountpoint import READ_AHEAD_KIB
 from tests.backitfs.mounts import look, mounted
 from tests.fidelity import manifest, oracle
 from tests.patience import until
@@ -21,7 +23,6 @@ from tests.system import trees
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from tests.programs import Person
 
@@ -222,6 +223,17 @@ def test_the_owner_can_be_whoever_mounts(anna: Person, source: Path, folder: Pat
         with mounted(anna, folder, "--owner", wish) as found:
             seen = (found.latest / source.relative_to("/") / "file").stat()
             assert (seen.st_uid, seen.st_mode) == (owner, saved.st_mode)
+
+
+@pytest.mark.root
+def test_the_kernel_reads_far_ahead(anna: Person, source: Path, folder: Path) -> None:
+    """It takes libfuse's word for how far, unless told otherwise after that."""
+    (source / "file").write_text("x")
+    anna.backup(source)
+    with mounted(anna, folder):
+        device = folder.stat().st_dev
+        setting = f"/sys/class/bdi/{os.major(device)}:{os.minor(device)}/read_ahead_kb"
+        assert Path(setting).read_text() == f"{READ_AHEAD_KIB}\n"
 
 
 def test_a_large_directory_is_listed_whole(anna: Person, source: Path, folder: Path) -> None:

@@ -197,9 +197,11 @@ def read_record(case: Case) -> None:
     encoded, wanted = case.bytes("record"), ChunkId(case.bytes("chunk"))
     made, key = domain_keys(case), case.bytes("session_key")
     found = record.open_record(encoded, wanted, key, made)
-    header = record.parse(encoded)
     table = tuple(ChunkId(unhex(each)) for each in case.list("references"))
     assert found == Plain(Kind(case.number("kind")), table, case.bytes("plaintext"))
+    if case.fields["stored"] != "ok":
+        return  # nobody would have written it like this
+    header = record.parse(encoded)
     assert record.references(encoded, header) == table
     assert header.encode() == encoded[: record.HEAD.size]
     session = SessionId(case.bytes("session"))

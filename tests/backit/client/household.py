@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from backit.client.backup import Result
     from backit.client.history import Snapshot
     from backit.client.ledger import Ledger
+    from backit.crypto.primitives import Buffer
     from backit.engine.walk import Found
     from backit.errors import BackitError
     from backit.format.statement import Statement
@@ -37,9 +38,9 @@ if TYPE_CHECKING:
 class _Remembering(ChunkReader):
     """Fetches each chunk once: bundles hold many files, and tests look at all of them."""
 
-    _known: dict[ChunkId, bytes | BackitError]
+    _known: dict[ChunkId, Buffer | BackitError]
 
-    def chunks(self, ids: Sequence[ChunkId]) -> Iterator[tuple[ChunkId, bytes | BackitError]]:
+    def chunks(self, ids: Sequence[ChunkId]) -> Iterator[tuple[ChunkId, Buffer | BackitError]]:
         if not hasattr(self, "_known"):
             self._known = {}
         self._known.update(super().chunks([each for each in ids if each not in self._known]))

@@ -552,7 +552,9 @@ def bundles_of(house: Household, folder: Path) -> Bundles:
         alive[chunk] = alive.get(chunk, 0) + extent.length
     with house.reading() as reader:
         chunks = dict(reader.chunks(list(alive)))
-    whole = {chunk: len(data) for chunk, data in chunks.items() if isinstance(data, bytes)}
+    whole = {
+        chunk: len(data) for chunk, data in chunks.items() if not isinstance(data, BackitError)
+    }
     assert set(whole) == set(alive)
     return Bundles(chunk_of, alive, whole)
 

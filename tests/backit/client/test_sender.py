@@ -93,7 +93,7 @@ def failing_at(wanted: int, error: Exception) -> Callable[[int], None]:
 
 def opened(scene: Scene, chunk: ChunkId) -> bytes:
     encoded = scene.stand_in.records[chunk.raw]
-    return record.open_record(encoded, chunk, SEAL.key, KEYS).plaintext
+    return bytes(record.open_record(encoded, chunk, SEAL.key, KEYS).plaintext)
 
 
 def test_all_that_was_submitted_is_there_when_close_returns(scene: Scene) -> None:
