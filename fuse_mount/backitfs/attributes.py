@@ -75,6 +75,14 @@ def of_link(number: int, target: bytes, owner: Owner, changed: int) -> pyfuse3.E
     return found
 
 
+def of_dot(number: int) -> pyfuse3.EntryAttributes:
+    """Of "." or "..", of which the kernel takes the number and nothing else."""
+    found = pyfuse3.EntryAttributes()
+    found.st_ino = number
+    found.st_mode = stat.S_IFDIR
+    return found
+
+
 def absent(timeout: float) -> pyfuse3.EntryAttributes:
     """The kernel may remember for so long that there is nothing of that name."""
     found = pyfuse3.EntryAttributes()

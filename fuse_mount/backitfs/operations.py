@@ -11,6 +11,7 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
 from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -42,6 +43,8 @@ log = logging.getLogger(__name__)
 
 Handler = TypeVar("Handler", bound=Callable[..., Coroutine[Any, Any, Any]])
 
+# In the handles of directories, which are no inode's number.
+DIRECTORY = 1 << 63
 # Problems that were logged, so that the kernel's second try does not log them again.
 REMEMBERED = 1000
 
@@ -66,9 +69,23 @@ def _guarded(handler: Handler) -> Handler:
     return cast("Handler", call)
 
 
+@dataclass(slots=True)
+class _OpenDirectory:
+    """A directory for as long as one caller has it open.
+
+    `shown` is what one above the snapshots shows: that must not change on the way. `end` is the
+    position at which one in a snapshot ends, once that is known.
+    """
+
+    number: int
+    thing: Thing
+    shown: Sequence[Named] = ()
+    end: int = -1
+
+
 class Operations(pyfuse3.Operations):
-    """One mount. Inode numbers say what they mean; a handle of a file or directory is its number,
-    because `read` is given nothing else.
+    """One mount. Inode numbers say what they mean; the handle of a file is its number, because
+    `read` is given nothing else.
     """
 
     def __init__(self, things: Things, reader: Reader) -> None:
@@ -77,8 +94,7 @@ class Operations(pyfuse3.Operations):
         self._things = things
         self._reader = reader
         self._files: dict[int, OpenFile] = {}
-        # What a listing of the upper levels shows, by handle: it must not change on the way.
-        self._listings: dict[int, list[Named]] = {}
+        self._directories: dict[int, _OpenDirectory] = {}
         self._handles = 0
         self._reported: dict[tuple[int, str], None] = {}
 
@@ -147,23 +163,24 @@ class Operations(pyfuse3.Operations):
     @_guarded
     async def opendir(self, inode: int, ctx: RequestContext) -> int:
         thing = await self._things.at(inode)
-        if isinstance(thing, Volume | Entry):
-            return inode
+        directory = _OpenDirectory(inode, thing)
+        if not isinstance(thing, Volume | Entry):
+            directory.shown = await self._things.upper(thing)
         self._handles += 1
-        handle = 1 << 63 | self._handles
-        self._listings[handle] = await self._things.upper(thing)
+        handle = DIRECTORY | self._handles
+        self._directories[handle] = directory
         return handle
 
     @_guarded
     async def readdir(self, fh: int, start_id: int, token: ReaddirToken) -> None:
-        listing = self._listings.get(fh)
-        if listing is None:
-            thing = await self._things.at(fh)
-            if not isinstance(thing, Volume | Entry):
-                raise FUSEError(errno.EBADF)
-            await self._list(thing, start_id, token)
+        directory = self._directories[fh]
+        thing = directory.thing
+        if start_id == directory.end or not await self._list_dots(thing, start_id, token):
             return
-        for each in listing[start_id:]:
+        if isinstance(thing, Volume | Entry):
+            directory.end = await self._list(thing, start_id, token)
+            return
+        for each in directory.shown[max(start_id - AFTER_PARENT, 0) :]:
             if not pyfuse3.readdir_reply(
                 token, each.name, self._things.attributes(each.thing), each.next
             ):
@@ -171,7 +188,7 @@ class Operations(pyfuse3.Operations):
 
     @_guarded
     async def releasedir(self, fh: int) -> None:
-        self._listings.pop(fh, None)
+        del self._directories[fh]
 
     @_guarded
     async def getxattr(self, inode: int, name: bytes, ctx: RequestContext) -> bytes:
@@ -202,7 +219,12 @@ class Operations(pyfuse3.Operations):
         return found
 
     def report(self, operation: str, number: int, error: BackitError) -> None:
-        """One line for what failed, naming the file; not again for the kernel's second try."""
+        """One line for what failed, naming the file; not again for the kernel's second try.
+
+        `number` is an inode's or a handle.
+        """
+        if number in self._directories:
+            number = self._directories[number].number
         key = number, str(error)
         if key in self._reported:
             return
@@ -211,28 +233,36 @@ class Operations(pyfuse3.Operations):
             del self._reported[next(iter(self._reported))]
         log.error("%s of %s: %s", operation, self._things.shown(number), error)
 
-    async def _list(self, thing: Volume | Entry, start: int, token: ReaddirToken) -> None:
-        """A directory of a snapshot, from a position on, until the kernel's buffer is full."""
-        volume = thing if isinstance(thing, Volume) else thing.volume
-        directory = b"" if isinstance(thing, Volume) else thing.item.inside
-        if start < AFTER_PARENT:
-            dots = await self._things.dots(thing)
-            for name, each, position in dots[start:]:
-                if not pyfuse3.readdir_reply(token, name, self._things.attributes(each), position):
-                    return
+    async def _list_dots(self, thing: Thing, start: int, token: ReaddirToken) -> bool:
+        """From a position on; False if the kernel's buffer is full."""
+        if start >= AFTER_PARENT:
+            return True
+        return all(
+            pyfuse3.readdir_reply(token, dot.name, attributes.of_dot(dot.number), dot.next)
+            for dot in (await self._things.dots(thing))[start:]
+        )
+
+    async def _list(self, thing: Volume | Entry, start: int, token: ReaddirToken) -> int:
+        """What is in a directory of a snapshot, from a position on, until the kernel's buffer is
+        full. Returns the position of its end, -1 if that was not reached.
+        """
+        if isinstance(thing, Entry):
+            volume, inside = thing.volume, thing.item.inside
+        else:
+            volume, inside = thing, b""
         if start <= AFTER_PARENT:
-            ordinal = await self._things.ask(volume, volume.tree.first_of, directory)
+            ordinal = await self._things.ask(volume, volume.tree.first_of, inside)
         else:
             ordinal = start - FIRST
         while True:
-            page = await self._things.ask(volume, volume.tree.page, directory, ordinal)
+            page = await self._things.ask(volume, volume.tree.page, inside, ordinal)
             before = ordinal
             for item in page:
                 number = self._things.inodes.number(volume.slot, item)
                 found = attributes.of_item(item, number, self._things.owner)
                 ordinal = item.ordinal + 1
                 if not pyfuse3.readdir_reply(token, item.entry.name, found, ordinal + FIRST):
-                    return
+                    return -1
                 self._things.inodes.hold(number, item)
             if ordinal == before:
-                return
+                return ordinal + FIRST

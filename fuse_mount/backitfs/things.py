@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+# Directories whose numbers are known without looking.
+ABOVE = 64
 # Positions in a folder: the end of ".", of "..", and of the entry with ordinal or index n.
 AFTER_SELF, AFTER_PARENT, FIRST = 1, 2, 3
 
@@ -62,6 +64,14 @@ class Named(NamedTuple):
     next: int
 
 
+class Dot(NamedTuple):
+    """One of the two names that every directory begins with. The kernel wants its number only."""
+
+    name: bytes
+    number: int
+    next: int
+
+
 class Things:
     """Everything that can be seen in one mount."""
 
@@ -70,6 +80,8 @@ class Things:
         self.inodes = Inodes()
         self.owner = owner
         self._reader = reader
+        # Directories that a walk was in last, by snapshot and path.
+        self._above: dict[tuple[int, bytes], int] = {}
 
     async def ask(self, volume: Volume, question: Callable[..., T], *about: Any) -> T:
         """A question about a tree, once all it needs is at hand."""
@@ -132,10 +144,24 @@ class Things:
             raise Damaged(f"{thing.item.path!r}: its directory has no entry")
         return found
 
-    async def dots(self, thing: Thing) -> list[Named]:
+    async def dots(self, thing: Thing) -> list[Dot]:
         """What every directory begins with."""
-        parent = await self.parent(thing)
-        return [Named(b".", thing, AFTER_SELF), Named(b"..", parent, AFTER_PARENT)]
+        return [
+            Dot(b".", self.number(thing), AFTER_SELF),
+            Dot(b"..", await self._number_above(thing), AFTER_PARENT),
+        ]
+
+    async def _number_above(self, thing: Thing) -> int:
+        """The number of the folder that this one is in; of a walk's last ones it is known."""
+        if not isinstance(thing, Entry):
+            return self.number(await self.parent(thing))
+        place = thing.volume.slot, thing.item.directory
+        number = self._above.get(place)
+        if number is None:
+            number = self._above[place] = self.number(await self.parent(thing))
+            if len(self._above) > ABOVE:
+                del self._above[next(iter(self._above))]
+        return number
 
     async def upper(self, thing: Thing) -> list[Named]:
         """What a folder above the snapshots shows."""
@@ -149,8 +175,7 @@ class Things:
                 children.append((LATEST, Latest(thing)))
         else:
             raise FUSEError(errno.ENOTDIR)
-        named = [Named(name, child, FIRST + at) for at, (name, child) in enumerate(children)]
-        return [*await self.dots(thing), *named]
+        return [Named(name, child, FIRST + at) for at, (name, child) in enumerate(children)]
 
     def shown(self, number: int) -> str:
         """What a number names, as far as that is at hand."""
@@ -164,22 +189,30 @@ class Things:
             return f"inode {number} of {os.fsdecode(volume.name)}"
         return f"{os.fsdecode(volume.name + path)!r}"
 
-    def attributes(self, thing: Thing) -> EntryAttributes:
-        owner, now = self.owner, attributes.FOR_NOW
+    def number(self, thing: Thing) -> int:
         if isinstance(thing, Entry):
-            number = self.inodes.number(thing.volume.slot, thing.item)
+            return self.inodes.number(thing.volume.slot, thing.item)
+        if isinstance(thing, Volume):
+            return inodes.root_of(thing.slot) if self.roster.only is None else inodes.ROOT
+        if isinstance(thing, Root):
+            return inodes.ROOT
+        if isinstance(thing, Latest):
+            return inodes.latest_number(thing.folder.number)
+        return inodes.folder_number(thing.number)
+
+    def attributes(self, thing: Thing) -> EntryAttributes:
+        number, owner, now = self.number(thing), self.owner, attributes.FOR_NOW
+        if isinstance(thing, Entry):
             return attributes.of_item(thing.item, number, owner)
         if isinstance(thing, Volume):
-            number = inodes.root_of(thing.slot) if self.roster.only is None else inodes.ROOT
             return attributes.of_folder(number, owner, thing.listed.started, now)
         if isinstance(thing, Root):
-            return attributes.of_folder(inodes.ROOT, owner, self.roster.changed, now)
+            return attributes.of_folder(number, owner, self.roster.changed, now)
         folder = thing.folder if isinstance(thing, Latest) else thing
         changed = folder.latest.listed.started if folder.volumes else 0
         if isinstance(thing, Latest):
-            number = inodes.latest_number(folder.number)
             return attributes.of_link(number, folder.latest.name, owner, changed)
-        return attributes.of_folder(inodes.folder_number(folder.number), owner, changed, now)
+        return attributes.of_folder(number, owner, changed, now)
 
     def hold(self, found: EntryAttributes, thing: Thing) -> None:
         if isinstance(thing, Entry):

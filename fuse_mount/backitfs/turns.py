@@ -49,7 +49,8 @@ class Turn:
 
     async def __aexit__(self, *_about: object) -> None:
         self._is_taken = False
-        self._waiting.unpark()
+        if self._waiting:
+            self._waiting.unpark()
 
 
 class Requests:

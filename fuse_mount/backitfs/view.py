@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 # How many of the nodes behind a missing one are named with it: a walk will want them next.
 FOLLOWING = 64
+# Leaves that are found again without going down to them: a walk goes back and forth between those
+# of a directory, of what is in it, and of what it is in.
+RECENT = 8
 
 
 class NotLoaded(Exception):
@@ -110,14 +113,25 @@ class _Leaf(NamedTuple):
         return Item(ordinal, found.directory, entry, self.opened.node)
 
 
+class _Place(NamedTuple):
+    """Where a leaf that was found stands in the tree. It does not keep the leaf at hand."""
+
+    chunk: ChunkId
+    base: int
+    total: int
+    first: bytes
+    last: bytes
+
+
 class Tree:
     """The entries of one snapshot. Every question may raise NotLoaded, or Damaged."""
 
     def __init__(self, root: ChunkId, nodes: Nodes) -> None:
         self._root = root
         self._nodes = nodes
-        # The leaf of the last answer: neighbours are asked for next.
-        self._last: _Leaf | None = None
+        # Of the last answers, the last one first.
+        self._recent: list[_Place] = []
+        self._count: int | None = None
 
     def item(self, ordinal: int) -> Item:
         """The entry with this number. Raises Damaged if there is none."""
@@ -166,13 +180,17 @@ class Tree:
 
     def count(self) -> int:
         """How many entries there are."""
-        return self._open(Subtree(self._root), None, None, 0).total
+        if self._count is None:
+            self._count = self._open(Subtree(self._root), None, None, 0).total
+        return self._count
 
     def _holding(self, ordinal: int) -> _Leaf:
         """The leaf with this entry."""
-        last = self._last
-        if last is not None and 0 <= ordinal - last.base < last.opened.total:
-            return last
+        for place in self._recent:
+            if 0 <= ordinal - place.base < place.total:
+                if (again := self._again(place)) is not None:
+                    return again
+                break
         leaf = self._leaf(lambda node, base: node.place_of(ordinal - base))
         if not 0 <= ordinal - leaf.base < leaf.opened.total:
             raise Damaged(f"node {self._root}: it has no entry {ordinal}")
@@ -180,9 +198,11 @@ class Tree:
 
     def _at(self, key: bytes) -> _Leaf:
         """The leaf in which this key stands, if it stands anywhere."""
-        last = self._last
-        if last is not None and last.opened.first <= key <= last.opened.last:
-            return last
+        for place in self._recent:
+            if place.first <= key <= place.last:
+                if (again := self._again(place)) is not None:
+                    return again
+                break
         return self._leaf(lambda node, _base: max(bisect_right(node.keys, key) - 1, 0))
 
     def _leaf(self, choose: Callable[[Opened, int], int]) -> _Leaf:
@@ -193,14 +213,29 @@ class Tree:
             opened = self._open(subtree, expected, parent, at)
             message = opened.node.message
             if not message.level:
-                self._last = _Leaf(opened, base)
-                return self._last
+                self._remember(_Place(subtree.chunk, base, opened.total, opened.first, opened.last))
+                return _Leaf(opened, base)
             parent, at = opened, choose(opened, base)
             child = message.children[at]
             end = opened.keys[at + 1] if at + 1 < len(opened.keys) else subtree.end
             chunk = opened.node.references[child.node]
             subtree = Subtree(chunk, message.level - 1, child.first_key, end)
             expected, base = child.count, base + opened.starts[at]
+
+    def _again(self, place: _Place) -> _Leaf | None:
+        """The leaf of a former answer, if it is still at hand."""
+        opened = self._nodes(place.chunk)
+        if opened is None:
+            return None
+        if place is not self._recent[0]:
+            self._remember(place)
+        return _Leaf(opened, place.base)
+
+    def _remember(self, place: _Place) -> None:
+        if place in self._recent:
+            self._recent.remove(place)
+        self._recent.insert(0, place)
+        del self._recent[RECENT:]
 
     def _open(
         self, subtree: Subtree, expected: int | None, parent: Opened | None, at: int

@@ -9,6 +9,7 @@ import random
 import re
 import shutil
 import sqlite3
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -223,6 +224,41 @@ def test_the_owner_can_be_whoever_mounts(anna: Person, source: Path, folder: Pat
         with mounted(anna, folder, "--owner", wish) as found:
             seen = (found.latest / source.relative_to("/") / "file").stat()
             assert (seen.st_uid, seen.st_mode) == (owner, saved.st_mode)
+
+
+def test_a_directory_is_listed_whole_by_each_who_has_it_open(
+    anna: Person, source: Path, folder: Path
+) -> None:
+    names = {f"{number:04}" for number in range(2000)}
+    for name in names:
+        (source / name).touch()
+    anna.backup(source)
+    with mounted(anna, folder) as found:
+        for path, wanted in (
+            (found.latest / source.relative_to("/"), names),
+            (folder, {each.name for each in folder.iterdir()}),
+        ):
+            with os.scandir(path) as one, os.scandir(path) as other:
+                pairs = [(left.name, right.name) for left, right in zip(one, other, strict=True)]
+            assert {left for left, _right in pairs} == wanted == {right for _left, right in pairs}
+            again = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+            assert set(os.listdir(again)) == wanted == set(os.listdir(again)), "from the start"
+            os.close(again)
+
+
+def test_dots_have_the_numbers_of_what_they_lead_to(
+    anna: Person, source: Path, folder: Path
+) -> None:
+    (source / "one" / "two").mkdir(parents=True)
+    anna.backup(source)
+    with mounted(anna, folder) as found:
+        seen = found.latest / source.relative_to("/")
+        for path in (folder, found.latest.resolve(), seen, seen / "one", seen / "one" / "two"):
+            said = subprocess.run(["ls", "-ai1", path], capture_output=True, text=True, check=True)
+            numbers = {line.split()[1]: int(line.split()[0]) for line in said.stdout.splitlines()}
+            assert numbers["."] == path.stat().st_ino
+            if path != folder:  # above that is another file system
+                assert numbers[".."] == path.parent.stat().st_ino
 
 
 @pytest.mark.root

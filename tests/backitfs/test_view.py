@@ -123,6 +123,23 @@ def test_a_missing_leaf_is_named_with_those_behind_it() -> None:
     assert [missing.value.wanted, *missing.value.following] == leaves[: len(leaves)][:65]
 
 
+def test_a_leaf_that_was_used_lately_is_found_without_going_down_to_it() -> None:
+    files = many(20_000)
+    tree, hand, _forest, root = grown(files)
+    keys = sorted(files, key=sort_key)
+    far, near = len(keys) - 1, 0
+    first, last = hand.ask(tree.item, near), hand.ask(tree.item, far)
+    assert first.leaf is not last.leaf
+    del hand.opened[root]
+    for _ in range(3):
+        assert tree.item(near) == first
+        assert tree.find(*keys[far]) == last
+    hand.opened.clear()
+    with pytest.raises(NotLoaded) as missing:
+        tree.item(near)
+    assert missing.value.wanted == root, "it was not kept, only its place"
+
+
 def test_an_empty_tree_has_nothing() -> None:
     tree, hand, _forest, _root = grown({})
     assert listed(tree, hand, b"") == []
