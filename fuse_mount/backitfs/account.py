@@ -185,4 +185,7 @@ def _opened(chunk: ChunkId, plain: Plain) -> Brought[Opened]:
 def _plaintext(chunk: ChunkId, plain: Plain) -> Brought[Buffer]:
     if plain.kind is not Kind.DATA:
         raise Damaged(f"chunk {chunk}: a node where data should be")
-    return Brought(plain.plaintext, len(plain.plaintext))
+    plaintext = plain.plaintext
+    # A view keeps all of the frame, padding too, that it is a part of.
+    held = memoryview(plaintext.obj).nbytes if isinstance(plaintext, memoryview) else len(plaintext)
+    return Brought(plaintext, held)
