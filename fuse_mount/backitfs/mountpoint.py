@@ -20,7 +20,9 @@ KIND = "fuse.backitfs"
 MOUNTS = Path("/proc/self/mountinfo")
 PASS_ON = Path("/etc/fuse.conf")
 READ_AHEAD = "/sys/class/bdi/{device}/read_ahead_kb"
-READ_AHEAD_KIB = 4096
+# As much as one request may ask for, and about a chunk: around a page of a mapped file that is
+# missing the kernel reads so much at random places too.
+READ_AHEAD_KIB = 1024
 PROGRAM_SECONDS = 30.0
 
 _ESCAPED = re.compile(rb"\\([0-7]{3})")
@@ -190,9 +192,7 @@ def let_others_in() -> None:
 
 
 def read_further_ahead(place: Path) -> bool:
-    """Have the kernel ask for more at once: up to 4 MiB, not 128 KiB. Only root may; False if not
-    done.
-    """
+    """Have the kernel ask for a MiB at once, not 128 KiB. Only root may; False if not done."""
     found = mounted_at(place)
     if found is None:
         return False

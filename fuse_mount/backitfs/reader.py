@@ -87,6 +87,7 @@ class Reader:
         return OpenFile(volume, item, layout_of(item, self._nodes.get))
 
     def close(self, file: OpenFile) -> None:
+        """Nobody has it open any more."""
         self._sequences.discard(file)
 
     async def read(self, file: OpenFile, offset: int, size: int) -> Buffer:
