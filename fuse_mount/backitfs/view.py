@@ -9,7 +9,7 @@ hand; what is missing is said by raising NotLoaded, and whoever asked brings it 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
@@ -186,24 +186,18 @@ class Tree:
 
     def _holding(self, ordinal: int) -> _Leaf:
         """The leaf with this entry."""
-        for place in self._recent:
-            if 0 <= ordinal - place.base < place.total:
-                if (again := self._again(place)) is not None:
-                    return again
-                break
-        leaf = self._leaf(lambda node, base: node.place_of(ordinal - base))
+        known = (each for each in self._recent if 0 <= ordinal - each.base < each.total)
+        leaf = self._again(known) or self._leaf(lambda node, base: node.place_of(ordinal - base))
         if not 0 <= ordinal - leaf.base < leaf.opened.total:
             raise Damaged(f"node {self._root}: it has no entry {ordinal}")
         return leaf
 
     def _at(self, key: bytes) -> _Leaf:
         """The leaf in which this key stands, if it stands anywhere."""
-        for place in self._recent:
-            if place.first <= key <= place.last:
-                if (again := self._again(place)) is not None:
-                    return again
-                break
-        return self._leaf(lambda node, _base: max(bisect_right(node.keys, key) - 1, 0))
+        known = (each for each in self._recent if each.first <= key <= each.last)
+        return self._again(known) or self._leaf(
+            lambda node, _base: max(bisect_right(node.keys, key) - 1, 0)
+        )
 
     def _leaf(self, choose: Callable[[Opened, int], int]) -> _Leaf:
         """Go down from the root, at each inner node to the child that is chosen."""
@@ -222,10 +216,11 @@ class Tree:
             subtree = Subtree(chunk, message.level - 1, child.first_key, end)
             expected, base = child.count, base + opened.starts[at]
 
-    def _again(self, place: _Place) -> _Leaf | None:
-        """The leaf of a former answer, if it is still at hand."""
-        opened = self._nodes(place.chunk)
-        if opened is None:
+    def _again(self, known: Iterator[_Place]) -> _Leaf | None:
+        """The leaf of a former answer, the first of these, if it is still at hand."""
+        place = next(known, None)
+        opened = None if place is None else self._nodes(place.chunk)
+        if place is None or opened is None:
             return None
         if place is not self._recent[0]:
             self._remember(place)
