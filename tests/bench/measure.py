@@ -22,9 +22,10 @@ class Usage:
     """What one command took: seconds and bytes.
 
     `client` is the command with every process it waited for, `server` the servers it talked to
-    during that time (None: there was none). Two figures show a run that was disturbed: `other_cpu`
-    is what the rest of the machine burnt meanwhile, the kernel's own threads included, `stolen`
-    the time for which a virtual machine's cores had work and the host did not run them.
+    during that time (None: there was none). Three figures show a run that was disturbed:
+    `other_cpu` is what the rest of the machine burnt meanwhile, the kernel's own threads included,
+    `stolen` the time for which a virtual machine's cores had work and the host did not run them,
+    `disk_read` what had to be read from disks because the page cache did not hold it (any more).
     """
 
     wall: float
@@ -34,6 +35,7 @@ class Usage:
     server_peak: int | None
     other_cpu: float
     stolen: float
+    disk_read: int
 
 
 def measure(command: Command, servers: Sequence[int] = ()) -> Usage:
@@ -45,7 +47,9 @@ def measure(command: Command, servers: Sequence[int] = ()) -> Usage:
         _restart_peak(pid)
     servers_before = sum(cpu_seconds(pid) for pid in servers)
     busy_before, stolen_before = _machine_seconds()
+    read_before = _disk_read()
     wall, sampled_peak, status, usage = _run(command)
+    read = _disk_read() - read_before
     busy, stolen = _machine_seconds()
     server_cpu = sum(cpu_seconds(pid) for pid in servers) - servers_before
     server_peaks = [_peak(pid) for pid in servers]
@@ -62,6 +66,7 @@ def measure(command: Command, servers: Sequence[int] = ()) -> Usage:
         server_peak=max(server_peaks, default=None),
         other_cpu=max(0.0, busy - busy_before - client_cpu - server_cpu),
         stolen=stolen - stolen_before,
+        disk_read=read,
     )
 
 
@@ -122,3 +127,9 @@ def _machine_seconds() -> tuple[float, float]:
         fields = stat.readline().split()
     user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, fields[1:9])
     return (user + nice + system + irq + softirq) / _TICKS, steal / _TICKS
+
+
+def _disk_read() -> int:
+    """Bytes that have been read from disks since the machine started."""
+    fields = dict(line.split() for line in Path("/proc/vmstat").read_text().splitlines())
+    return int(fields["pgpgin"]) * 1024

@@ -18,11 +18,12 @@ _MIB = 1 << 20
 _TRIAL = "A trial run on a twentieth of the data: starting up weighs most, goals mean nothing."
 _NOTES = """\
 Medians. CPU: client and server together. Others: CPU that all else on the machine burnt meanwhile;
-stolen: time for which the host of this virtual machine kept cores waiting. A row where either is
-much was disturbed. Memory: the peak of each process. Repo: blocks on disk. The two ratios: against
-restic. Data and repository were in the page cache and the disk was synced before each run. Restores
-end when they are on disk: for restic and borg, which do not see to that, `sync --file-system` is a
-part of the run. They were compared with their source in the first run."""
+stolen: time for which the host of this virtual machine kept cores waiting; disk: what was read from
+disks although data and repository had been read just before the run, to be in the page cache. A row
+where one of them is much was disturbed. Memory: the peak of each process. Repo: blocks on disk. The
+two ratios: against restic. The disk was synced before each run. Restores end when they are on disk:
+for restic and borg, which do not see to that, `sync --file-system` is a part of the run. They were
+compared with their source in the first run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,7 @@ class Line:
     repository: float | None
     other_cpu: float
     stolen: float
+    disk_read: float
     speed: float | None
     repository_ratio: float | None
     goal: str
@@ -71,7 +73,7 @@ def table(lines: Sequence[Line]) -> str:
     """The lines as aligned text, a blank line between the rows."""
     head = (
         *("row", "tool", "runs", "wall s", "CPU s", "others s", "stolen s"),
-        *("client MiB", "server MiB", "repo MiB", "speed", "repo", "goal"),
+        *("disk MiB", "client MiB", "server MiB", "repo MiB", "speed", "repo", "goal"),
     )
     cells = [
         (
@@ -82,6 +84,7 @@ def table(lines: Sequence[Line]) -> str:
             f"{line.cpu:.2f}",
             f"{line.other_cpu:.2f}",
             f"{line.stolen:.2f}",
+            _mib(line.disk_read),
             _mib(line.client_peak),
             _mib(line.server_peak),
             _mib(line.repository),
@@ -154,6 +157,7 @@ def _line(row: Row, tool: str, samples: Sequence[Sample]) -> Line:
         repository=repository,
         other_cpu=statistics.median(s.usage.other_cpu for s in mine),
         stolen=statistics.median(s.usage.stolen for s in mine),
+        disk_read=statistics.median(s.usage.disk_read for s in mine),
         speed=speed,
         repository_ratio=repository_ratio,
         goal=_goal(row, tool, wall, speed, repository_ratio, _own_restore(row, samples)),

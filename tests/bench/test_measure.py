@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.bench.machine import Machine
 from tests.bench.measure import cpu_seconds, measure
 from tests.bench.processes import BenchError, Command
 
@@ -100,6 +101,18 @@ def test_the_server_is_not_charged_for_what_it_did_before(tmp_path: Path, server
     assert usage.server_cpu <= 0.03
     assert usage.server_peak is not None
     assert usage.server_peak < 64 * _MIB
+
+
+def test_what_the_page_cache_had_lost_is_seen(tmp_path: Path) -> None:
+    if Machine.look(tmp_path).file_system != "ext4":
+        pytest.skip("the kernel counts reads of block devices only")
+    file = tmp_path / "lost"
+    with file.open("wb") as out:
+        out.write(os.urandom(4 * _MIB))
+        out.flush()
+        os.fsync(out.fileno())
+        os.posix_fadvise(out.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    assert measure(_python(tmp_path, f"open({str(file)!r}, 'rb').read()")).disk_read >= 4 * _MIB
 
 
 def test_a_server_that_dies_meanwhile_is_an_error(tmp_path: Path, server: int) -> None:

@@ -14,7 +14,7 @@ from tests.bench.report import Conditions, document, legend, summarise, table
 def _sample(
     tool: str, wall: float, *, row: str = "first-files", run: int = 1, repository: int | None = None
 ) -> Sample:
-    usage = Usage(wall, wall / 2, wall / 4, 100 << 20, 50 << 20, 0.5, 0.25)
+    usage = Usage(wall, wall / 2, wall / 4, 100 << 20, 50 << 20, 0.5, 0.25, 7 << 20)
     return Sample(row, tool, run, usage, repository)
 
 
