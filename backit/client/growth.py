@@ -169,7 +169,9 @@ class Growth:
                 else:
                     self._report(name, _why(error))
         if queued is not None:
-            self._burden += _burden(queued)
+            self._burden += queued[0].message.ByteSize()
+            if isinstance(queued[1], LargeFile):
+                self._burden += PROMISE_BYTES * queued[1].ahead
             self._enqueue(queued)
 
     def _read(
@@ -241,13 +243,6 @@ class Growth:
                 tree.add(new)
             queue.popleft()
         self._burden = 0
-
-
-def _burden(queued: _Queued) -> int:
-    """What an entry in the queue holds, in bytes."""
-    new, where = queued
-    promises = where.ahead if isinstance(where, LargeFile) else 0
-    return PROMISE_BYTES * promises + new.message.ByteSize()
 
 
 def _path(directory: bytes, name: bytes) -> bytes:

@@ -91,6 +91,8 @@ class Reading:
         self, root: ChildInfo, parent: CachedHead | None, contents: Contents, writer: TreeWriter
     ) -> None:
         """Once it is committed, keep what the next run may rely on."""
+        if self._counts.changed_files:
+            contents.remember()
         while self._courier.committed is None:
             self._courier.wait()
         note = self._courier.committed
@@ -100,7 +102,6 @@ class Reading:
         head = CachedHead(SnapshotId(note.raw), root.chunk, root.size, died)
         self._trees.commit(head, writer)
         if self._counts.changed_files:
-            contents.remember()
             self._seen.save()
         # Of bundles that are to be moved there may be more than the last run was told of.
         if is_due(died, root.size) or contents.worn:

@@ -53,6 +53,9 @@ GATHER_SECONDS = 0.05
 HANDFUL_MAX = 1024
 NODE_OVERHEAD = 4 * KIB
 CLAIMED_MAX = 100_000
+# Sealing stands back for the process that reads, which all else waits for: it has a queue to catch
+# up from. On Linux niceness is a thread's own. Measured: two cores idle for a quarter less time.
+SEALING_NICENESS = 5
 # Between two signs of life: after 60 seconds of silence another run may take the series over.
 RENEW_SECONDS = 20.0
 
@@ -108,7 +111,9 @@ class Sender:
         self._promises = Promises()
         self._gate = ByteGate(IN_FLIGHT_BYTES)
         self._local = threading.local()
-        self._workers = ThreadPoolExecutor(workers, thread_name_prefix="seal")
+        self._workers = ThreadPoolExecutor(
+            workers, thread_name_prefix="seal", initializer=os.nice, initargs=(SEALING_NICENESS,)
+        )
         self._asked: Handfuls[_Chunk | _Question] = Handfuls(
             enough=MESSAGE_TARGET, seconds=GATHER_SECONDS, most=HANDFUL_MAX
         )
