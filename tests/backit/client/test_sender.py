@@ -7,6 +7,7 @@ test_backup.py.
 from __future__ import annotations
 
 import gc
+import os
 import random
 import sys
 import threading
@@ -426,6 +427,38 @@ def test_a_failure_in_a_worker_reaches_the_caller(scene: Scene) -> None:
     assert chunk.result(), "it had a name before it could not be sealed"
     with pytest.raises(Invalid, match="are more than"):
         sender.data([b"x"], 1)
+
+
+def test_sealing_is_nicer_than_all_else_and_the_rest_stays_as_it_is(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[int] = []
+
+    def seal(*args: Any, **kwargs: Any) -> bytes:
+        found.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+        return seal_record(*args, **kwargs)
+
+    seal_record = record.seal_record
+    monkeypatch.setattr(record, "seal_record", seal)
+    before = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    sender = scene.sender()
+    sender.data([b"some bytes"], 10)
+    sender.close()
+    assert found == [min(before + sender_module.SEALING_NICENESS, 19)]
+    assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == before
+
+
+def test_a_sandbox_that_allows_no_niceness_does_no_harm(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_by: int) -> int:
+        raise PermissionError("not allowed")
+
+    monkeypatch.setattr(os, "nice", refuse)
+    sender = scene.sender()
+    chunk = sender.data([b"some bytes"], 10)
+    sender.close()
+    assert opened(scene, chunk.result()) == b"some bytes"
 
 
 def test_nobody_waits_for_ever_for_an_answer_that_never_comes(scene: Scene) -> None:
