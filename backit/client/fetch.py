@@ -119,7 +119,7 @@ class ChunkReader:
         request = chunks_pb2.DownloadRequest(
             domain_id=self._domain.domain.raw, chunk_ids=[chunk.raw for chunk in chunks]
         )
-        waiting: deque[tuple[ChunkId, Future[Plain]]] = deque()
+        waiting: deque[tuple[ChunkId, Future[Plain | BackitError]]] = deque()
         unanswered = {chunk.raw: chunk for chunk in chunks}
         call = self._appliance.chunks.Download(request)
         try:
@@ -130,15 +130,27 @@ class ChunkReader:
                 if response.state != chunks_pb2.DownloadResponse.STATE_UNSPECIFIED:
                     yield chunk, _absence(chunk, response.state)
                     continue
-                waiting.append((chunk, self._workers.submit(self._open, chunk, response.record)))
+                if len(chunks) == 1:
+                    # Nothing to do meanwhile: to wake another thread would only take time.
+                    yield chunk, self._opened(chunk, response.record)
+                    continue
+                waiting.append((chunk, self._workers.submit(self._opened, chunk, response.record)))
                 if len(waiting) >= AHEAD:
-                    yield _settled(*waiting.popleft())
+                    chunk, opened = waiting.popleft()
+                    yield chunk, opened.result()
         finally:
             call.cancel()  # whoever stops listening must not keep the appliance sending
         while waiting:
-            yield _settled(*waiting.popleft())
+            chunk, opened = waiting.popleft()
+            yield chunk, opened.result()
         for chunk in unanswered.values():
             yield chunk, NotFound(f"chunk {chunk}: the appliance gave no answer")
+
+    def _opened(self, chunk: ChunkId, sealed: Buffer) -> Plain | BackitError:
+        try:
+            return self._open(chunk, sealed)
+        except BackitError as error:
+            return error
 
     def _open(self, chunk: ChunkId, sealed: Buffer) -> Plain:
         """Raises Damaged, naming the chunk, or what kept its session's key away."""
@@ -196,13 +208,6 @@ class _NodeCache:
             while self._held > self._limit:
                 _chunk, (_node, dropped) = self._nodes.popitem(last=False)
                 self._held -= dropped
-
-
-def _settled(chunk: ChunkId, opened: Future[Plain]) -> Fetched:
-    try:
-        return chunk, opened.result()
-    except BackitError as error:
-        return chunk, error
 
 
 def _absence(chunk: ChunkId, state: chunks_pb2.DownloadResponse.State.ValueType) -> BackitError:
