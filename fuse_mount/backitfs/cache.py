@@ -59,6 +59,7 @@ class Cache(Generic[T]):
         self._patience = patience
         self._held: OrderedDict[ChunkId, Brought[T]] = OrderedDict()
         self._flights: dict[ChunkId, _Flight] = {}
+        self._awaited = 0
         self._threads = trio.CapacityLimiter(THREADS)
         self.size = 0
 
@@ -66,6 +67,11 @@ class Cache(Generic[T]):
     def is_busy(self) -> bool:
         """Whether anything is on its way."""
         return bool(self._flights)
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether somebody waits for what is on its way."""
+        return self._awaited > 0
 
     def get(self, chunk: ChunkId) -> T | None:
         """The chunk, if it is at hand."""
@@ -91,7 +97,11 @@ class Cache(Generic[T]):
                 if flight is None:
                     self.ask(fetch, [wanted, *ahead])
                     flight = self._flights[wanted]
-                await flight.landed.wait()
+                self._awaited += 1
+                try:
+                    await flight.landed.wait()
+                finally:
+                    self._awaited -= 1
                 if flight.error is not None:
                     raise flight.error
             return found

@@ -99,7 +99,10 @@ def _operations(
     )
     again = None if wishes.snapshot else account.snapshots
     roster = Roster(nodes.get, first, again, background)
-    turns.install(lambda: not (nodes.is_busy or data.is_busy or roster.is_busy))
+    turns.install(
+        quiet=lambda: not (nodes.is_busy or data.is_busy or roster.is_busy),
+        urgent=lambda: nodes.is_awaited or data.is_awaited,
+    )
     owner = Owner(os.getuid(), os.getgid(), wishes.owns_all)
     return Operations(Things(roster, reader, owner), reader)
 

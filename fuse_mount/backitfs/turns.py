@@ -28,7 +28,7 @@ MOMENT = 2
 # Requests in a row before everybody else has a turn.
 BURST = 64
 
-Quiet = Callable[[], bool]
+Condition = Callable[[], bool]
 
 
 class Turn:
@@ -54,10 +54,15 @@ class Turn:
 
 
 class Requests:
-    """Waits for the kernel's next request; `quiet` says that no task waits for anything else."""
+    """Waits for the kernel's next request.
 
-    def __init__(self, quiet: Quiet) -> None:
+    `quiet` says that nothing else is under way, `urgent` that a request waits for something that
+    only trio can bring on its way.
+    """
+
+    def __init__(self, quiet: Condition, urgent: Condition) -> None:
         self._quiet = quiet
+        self._urgent = urgent
         self._poller: select.poll | None = None
         self._in_a_row = 0
         # On a single core whoever asks could not run meanwhile.
@@ -78,15 +83,17 @@ class Requests:
         """Whether the next request is there, or comes within a moment."""
         until = time.monotonic_ns() + self._awake
         while not poller.poll(0):
+            if self._urgent():
+                return False
             if time.monotonic_ns() >= until:
                 return bool(self._quiet() and poller.poll(MOMENT))
             os.sched_yield()
         return True
 
 
-def install(quiet: Quiet) -> None:
+def install(quiet: Condition, urgent: Condition) -> None:
     """Have pyfuse3 wait for requests like this."""
-    requests = Requests(quiet)
+    requests = Requests(quiet, urgent)
     lowlevel = SimpleNamespace(
         current_task=trio.lowlevel.current_task,
         current_trio_token=trio.lowlevel.current_trio_token,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import trio
+import trio.testing
 
 from backit.errors import BackitError, Damaged, Internal, NotFound, Unavailable
 from backitfs.cache import Brought, Cache
@@ -71,6 +72,27 @@ def test_many_who_want_a_chunk_fetch_it_once() -> None:
     cache = run(store).bring(*[chunk(1)] * 20)
     assert store.asked == [[chunk(1)]]
     assert cache.get(chunk(1)) == chunk(1).raw
+
+
+def test_it_is_known_whether_somebody_waits() -> None:
+    store = Store()
+
+    async def main() -> None:
+        async with trio.open_nursery() as background:
+            cache: Cache[bytes] = Cache(1000, background, 60.0)
+            store.gate.clear()
+            cache.ask(store.fetch, [chunk(1)])
+            await trio.testing.wait_all_tasks_blocked()
+            assert (cache.is_busy, cache.is_awaited) == (True, False)
+            background.start_soon(cache.bring, store.fetch, chunk(1))
+            await trio.testing.wait_all_tasks_blocked()
+            assert cache.is_awaited
+            store.gate.set()
+            await cache.bring(store.fetch, chunk(1))
+            await trio.testing.wait_all_tasks_blocked()
+            assert not cache.is_awaited
+
+    trio.run(main)
 
 
 def test_what_was_used_longest_ago_goes_first() -> None:

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import os
 from functools import partial
+from typing import TYPE_CHECKING
 
 import trio
+import trio.testing
 
+from backitfs import turns
 from backitfs.turns import BURST, Requests, Turn
+
+if TYPE_CHECKING:
+    import pytest
 
 
 def test_a_turn_is_one_tasks_at_a_time_and_everybody_has_one() -> None:
@@ -63,7 +69,7 @@ def test_a_request_is_seen_whether_it_comes_before_or_while_somebody_waits() -> 
     async def main() -> None:
         read, write = os.pipe()
         for is_quiet in (True, False):
-            requests = Requests(partial(bool, is_quiet))
+            requests = Requests(partial(bool, is_quiet), lambda: False)
             os.write(write, b"1")
             await requests.wait(read)
             os.read(read, 1)
@@ -78,11 +84,28 @@ def test_a_request_is_seen_whether_it_comes_before_or_while_somebody_waits() -> 
     trio.run(main)
 
 
+def test_nothing_is_looked_for_awake_while_a_request_waits_for_a_fetch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(turns, "AWAKE_NS", 1_000_000_000_000)
+
+    async def main() -> None:
+        read, write = os.pipe()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(Requests(lambda: True, lambda: True).wait, read)
+            await trio.testing.wait_all_tasks_blocked()  # a thousand seconds later otherwise
+            os.write(write, b"1")
+        os.close(read)
+        os.close(write)
+
+    trio.run(main)
+
+
 def test_others_have_their_turn_however_many_requests_come() -> None:
     async def main() -> int:
         read, write = os.pipe()
         os.write(write, b"always something to read")
-        requests, done = Requests(lambda: True), trio.Event()
+        requests, done = Requests(lambda: True, lambda: False), trio.Event()
         count = 0
 
         async def other() -> None:
