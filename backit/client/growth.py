@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from backit.client.contents import Contents, LargeFile, Placement
 from backit.client.reader import Reader
-from backit.engine.file_types import file_type
+from backit.engine.file_types import FORMAT_MASK, REGULAR, TYPE_OF
 from backit.engine.merge import ParentCursor, is_unchanged
 from backit.engine.tree import NewEntry, OnLeaf, TreeBuilder, detach
 from backit.errors import Invalid
@@ -66,12 +66,12 @@ class Counts:
 
     def met(self, found: os.stat_result) -> None:
         self.entries += 1
-        if st.S_ISREG(found.st_mode):
+        if found.st_mode & FORMAT_MASK == REGULAR:
             self.files += 1
             self.content_bytes += found.st_size
 
     def changed(self, found: os.stat_result) -> None:
-        if st.S_ISREG(found.st_mode):
+        if found.st_mode & FORMAT_MASK == REGULAR:
             self.changed_files += 1
             self.changed_bytes += found.st_size
 
@@ -120,7 +120,7 @@ class Growth:
                 self._problems.failed(_path(directory, b""), "its path is too long to be saved")
                 continue
             for name, found in batch.entries:
-                old = cursor.find(directory, name)
+                old = None if cursor.is_done else cursor.find(directory, name)
                 if (
                     old is not None
                     and is_unchanged(old[1][old[2]][1], found)
@@ -169,29 +169,30 @@ class Growth:
                 else:
                     self._report(name, _why(error))
         if queued is not None:
-            self._burden += queued[0].message.ByteSize()
-            if isinstance(queued[1], LargeFile):
-                self._burden += PROMISE_BYTES * queued[1].ahead
+            new, where = queued
+            self._burden += new.weight
+            if isinstance(where, LargeFile):
+                self._burden += PROMISE_BYTES * where.ahead
             self._enqueue(queued)
 
     def _read(
         self, fd: int, name: bytes, found: os.stat_result, old: Parent | None
     ) -> _Queued | None:
-        if file_type(found.st_mode) is None:
+        if found.st_mode & FORMAT_MASK not in TYPE_OF:
             self._skipped(name, "a socket, or of a type that cannot be saved")
             return None
         old_hash = b""
         if old is not None and not self._is_worn(old):
             old_hash = old[1][old[2]][1].content_hash
-        reading = self._reader.read(fd, name, found, old_hash)
-        new = NewEntry(self._directory, reading.entry)
-        if old is not None and reading.where is None and reading.entry.content_hash:
+        entry, where = self._reader.read(fd, name, found, old_hash)
+        new = NewEntry(self._directory, entry)
+        if old is not None and where is None and entry.content_hash:
             before = detach(old[0].node, *old[1][old[2]])
             new.extents, new.extent_tree = before.extents, before.extent_tree
         else:
             self._counts.changed(found)
-        queued = (new, reading.where)
-        if found.st_nlink > 1 and reading.entry.links and reading.entry.content_hash:
+        queued = (new, where)
+        if found.st_nlink > 1 and entry.links and entry.content_hash:
             self._remember_link(queued)
         return queued
 
@@ -214,9 +215,10 @@ class Growth:
             self._links.popitem(last=False)
 
     def _enqueue(self, item: _Queued | Parent) -> None:
-        self._queue.append(item)
-        waiting = len(self._queue)
-        if waiting % DRAIN_EVERY == 0:
+        queue = self._queue
+        queue.append(item)
+        waiting = len(queue)
+        if not waiting % DRAIN_EVERY:
             self._drain(everything=False)
         if waiting > QUEUE_MAX or self._burden > BURDEN_MAX:
             self._contents.close()

@@ -9,16 +9,14 @@ does not take it for unchanged. Where the bytes go is contents.py's business.
 from __future__ import annotations
 
 import os
-import stat as st
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from backit.client import handles, metadata
 from backit.client.contents import Contents, LargeFile, Placement
 from backit.crypto import primitives
 from backit.engine.chunker import LARGE_FILE, Chunker
-from backit.engine.file_types import file_type
+from backit.engine.file_types import FORMAT_MASK, REGULAR, TYPE_OF
 from backit.engine.tree import ATTRIBUTE_WEIGHT
 from backit.errors import Invalid
 from backit.format.magic import ENTRY_LIMIT, MIB
@@ -38,6 +36,7 @@ ATTRIBUTES_MAX = ENTRY_LIMIT // 3
 # tick in which it was read has the same ctime. A server's clock may be ahead of ours.
 TICK_NS = 10_000_000
 AHEAD_NS = 60_000_000_000
+_EARLIEST, _LATEST = -TIME_OFFSET, TIME_LIMIT - TIME_OFFSET
 
 # Looking a name up in a generated enumeration takes as long as a system call.
 _REGULAR, _DIRECTORY = pb.FILE_TYPE_REGULAR, pb.FILE_TYPE_DIRECTORY
@@ -45,18 +44,15 @@ _REGULAR, _DIRECTORY = pb.FILE_TYPE_REGULAR, pb.FILE_TYPE_DIRECTORY
 Where = Placement | LargeFile | None
 
 
-@dataclass(slots=True)
-class Reading:
-    """A file as it was read: the entry without its extents, and where the content goes."""
-
-    entry: pb.Entry
-    where: Where
+# A file as it was read: the entry without its extents, and where the content goes. A plain tuple:
+# there are millions.
+Reading = tuple[pb.Entry, Where]
 
 
 def describe(name: bytes, found: os.stat_result) -> pb.Entry:
     """What stat says, as an entry. Raises Invalid for a type that cannot be saved."""
     mode = found.st_mode
-    kind = file_type(mode)
+    kind = TYPE_OF.get(mode & FORMAT_MASK)
     if kind is None:
         raise Invalid("a file of a type that cannot be saved")
     # Field by field: keyword arguments take twice as long, and this is done for every file.
@@ -66,8 +62,12 @@ def describe(name: bytes, found: os.stat_result) -> pb.Entry:
     entry.mode = mode & 0o7777
     entry.uid = found.st_uid
     entry.gid = found.st_gid
-    entry.mtime = encode_time(found.st_mtime_ns)
-    entry.ctime = encode_time(found.st_ctime_ns)
+    try:
+        entry.mtime = found.st_mtime_ns + TIME_OFFSET
+        entry.ctime = found.st_ctime_ns + TIME_OFFSET
+    except ValueError:  # before 1900 or after 2484
+        entry.mtime = encode_time(found.st_mtime_ns)
+        entry.ctime = encode_time(found.st_ctime_ns)
     entry.inode = found.st_ino
     if kind == _REGULAR:
         entry.size = found.st_size
@@ -107,16 +107,16 @@ class Reader:
         None, although there is data).
         """
         started = time.time_ns() + TIME_OFFSET
-        if st.S_ISREG(found.st_mode):
-            reading = self._read_file(dir_fd, name, found, parent_hash)
+        where: Where = None
+        if found.st_mode & FORMAT_MASK == REGULAR:
+            entry, where = self._read_file(dir_fd, name, found, parent_hash)
         else:
-            reading = Reading(self._read_other(dir_fd, name, found), None)
-        entry = reading.entry
+            entry = self._read_other(dir_fd, name, found)
         if -TICK_NS < entry.ctime - started < AHEAD_NS:
             _look_again(entry)
-        if not 0 <= found.st_mtime_ns + TIME_OFFSET <= TIME_LIMIT:
+        if not _EARLIEST <= found.st_mtime_ns <= _LATEST:
             self._report(name, "its time of change does not lie between 1900 and 2484")
-        return reading
+        return entry, where
 
     def _read_file(
         self, dir_fd: int, name: bytes, found: os.stat_result, parent_hash: bytes
@@ -124,7 +124,7 @@ class Reader:
         fd = handles.open_for_reading(dir_fd, name)
         try:
             reading = self._read_regular(fd, name, found, parent_hash)
-            self._look_at(fd, reading.entry)
+            self._look_at(fd, reading[0])
             return reading
         finally:
             os.close(fd)
@@ -136,7 +136,14 @@ class Reader:
             return entry
         if entry.type == pb.FILE_TYPE_SYMLINK:
             entry.target = os.readlink(name, dir_fd=dir_fd)
-        self._add_attributes(entry, metadata.read_attributes_at, dir_fd, name)
+        try:
+            attributes = metadata.read_attributes_at(dir_fd, name)
+        except FileNotFoundError:
+            raise  # not the attributes, but what has them
+        except OSError as error:
+            self._lacks(entry, f"its attributes cannot be read: {_reason(error)}")
+        else:
+            self._add_attributes(entry, attributes)
         return entry
 
     def _look_at_directory(self, dir_fd: int, entry: pb.Entry) -> None:
@@ -161,18 +168,15 @@ class Reader:
                 entry.flags = flags
         except OSError as error:
             self._lacks(entry, f"its flags cannot be read: {_reason(error)}")
-        self._add_attributes(entry, metadata.read_attributes, fd)
-
-    def _add_attributes(
-        self, entry: pb.Entry, read: Callable[..., metadata.Attributes], *place: int | bytes
-    ) -> None:
         try:
-            attributes = read(*place)
-        except FileNotFoundError:
-            raise  # not the attributes, but what has them
+            attributes = metadata.read_attributes(fd)
         except OSError as error:
             self._lacks(entry, f"its attributes cannot be read: {_reason(error)}")
-            return
+        else:
+            if attributes:
+                self._add_attributes(entry, attributes)
+
+    def _add_attributes(self, entry: pb.Entry, attributes: metadata.Attributes) -> None:
         room = ATTRIBUTES_MAX
         for name, value in attributes:
             weight = ATTRIBUTE_WEIGHT + len(name) + len(value)
@@ -197,12 +201,12 @@ class Reader:
                 reading = self._read_once(fd, name, before, parent_hash)
             finally:
                 after = os.fstat(fd)
-                if not st.S_ISREG(after.st_mode):
+                if after.st_mode & FORMAT_MASK != REGULAR:
                     raise Invalid("it was replaced by something else while it was being read")
             if _is_same(before, after):
                 return reading
             if is_second:
-                reading.entry.inconsistent = True
+                reading[0].inconsistent = True
                 self._report(name, "it changed while it was being read, twice")
             before = after
         return reading
@@ -213,19 +217,20 @@ class Reader:
         entry = describe(name, found)
         size = found.st_size
         if not size:
-            return Reading(entry, None)
+            return entry, None
         if found.st_blocks * 512 < size:
             ranges: Sequence[tuple[int, int]] = metadata.data_ranges(fd, size)
             if sum(length for _offset, length in ranges) < LARGE_FILE:
-                return Reading(entry, self._read_sparse(fd, entry, ranges, parent_hash))
+                return entry, self._read_sparse(fd, entry, ranges, parent_hash)
         elif size < LARGE_FILE:
-            data = _read_up_to(fd, 0, size)
+            data = os.pread(fd, size, 0)
             if len(data) < size:
+                data += _read_up_to(fd, len(data), size - len(data))
                 entry.size = len(data)
-            return Reading(entry, self._place(entry, data, parent_hash))
+            return entry, self._place(entry, data, parent_hash)
         else:
             ranges = ((0, size),)
-        return Reading(entry, self._read_large(fd, entry, ranges))
+        return entry, self._read_large(fd, entry, ranges)
 
     def _read_sparse(
         self, fd: int, entry: pb.Entry, ranges: Sequence[tuple[int, int]], parent_hash: bytes

@@ -46,11 +46,9 @@ def digest(*parts: Buffer) -> bytes:
     return hasher.digest()
 
 
-def keyed_digest(key: bytes, *parts: Buffer) -> bytes:
-    """BLAKE3's keyed mode over the parts one after another."""
-    if len(parts) == 1:
-        return blake3(parts[0], key=key).digest()
-    return keyed_hasher(key, *parts).digest()
+def keyed_digest(key: bytes, data: Buffer) -> bytes:
+    """BLAKE3's keyed mode."""
+    return blake3(data, key=key).digest()
 
 
 def keyed_hasher(key: bytes, *parts: Buffer) -> blake3:

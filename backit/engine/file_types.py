@@ -7,6 +7,7 @@ import stat
 from backit.format.v1 import tree_pb2 as pb
 
 FORMAT_MASK = 0o170000
+REGULAR = stat.S_IFREG
 
 FORMAT_OF = {
     pb.FILE_TYPE_REGULAR: stat.S_IFREG,

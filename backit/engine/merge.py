@@ -57,6 +57,8 @@ class ParentCursor:
         self._leaf: Leaf | None = None
         self._flat: Flat = []
         self._index = 0
+        # Whether nothing of the parent lies ahead.
+        self.is_done = False
         self._next_leaf()
 
     def find(self, directory: bytes, name: bytes) -> Parent | None:
@@ -91,5 +93,6 @@ class ParentCursor:
 
     def _next_leaf(self) -> None:
         self._leaf = next(self._leaves, None)
+        self.is_done = self._leaf is None
         self._flat = list(entries(self._leaf.node)) if self._leaf is not None else []
         self._index = 0

@@ -98,17 +98,17 @@ class NewEntry:
     message: pb.Entry
     extents: Sequence[Extent] = ()
     extent_tree: ChunkId | None = None
+    # What it counts towards the weight of a leaf, without its extents (FORMAT.md section 6).
+    weight: int = field(init=False, compare=False)
 
-    def weight(self) -> int:
-        """What it counts towards the weight of a leaf (FORMAT.md section 6)."""
+    def __post_init__(self) -> None:
         entry = self.message
         weight = ENTRY_WEIGHT + len(self.directory) + len(entry.name) + len(entry.target)
-        weight += EXTENT_WEIGHT * len(self.extents)
         if entry.holes:
             weight += HOLE_WEIGHT * len(entry.holes)
         if entry.attributes:
             weight += sum(ATTRIBUTE_WEIGHT + len(a.name) + len(a.value) for a in entry.attributes)
-        return weight
+        self.weight = weight
 
 
 Emit = Callable[[Sealable], None]
@@ -187,7 +187,9 @@ class TreeBuilder:
                 # Not at the start of a leaf: its end may lie elsewhere now.
                 self._append(detach(leaf.node, *flat[index]))
                 return
-            self._check_order(flat[0][0], flat[0][1].name)
+            key = flat[0][0], flat[0][1].name
+            if key <= self._last:
+                raise self._out_of_order(key)
             self._run, self._run_flat, self._run_kept = leaf, flat, 1
         if self._run_kept == len(flat):
             self._run = None
@@ -211,29 +213,33 @@ class TreeBuilder:
                 self._append(detach(leaf.node, directory, entry))
 
     def _append(self, entry: NewEntry) -> None:
-        directory, name = entry.directory, entry.message.name
-        self._check_order(directory, name)
-        self._last = (directory, name)
-        weight = entry.weight()
+        key = entry.directory, entry.message.name
+        if key <= self._last:
+            raise self._out_of_order(key)
+        self._last = key
+        count = len(entry.extents)
+        weight = entry.weight + EXTENT_WEIGHT * count
         if weight > EXTENT_WEIGHT * INLINE_EXTENTS_LIMIT:
             _check_fits(entry, weight)
-        self._pending.append(entry)
-        self._weight += weight
-        self._extents += len(entry.extents)
-        count = len(self._pending)
-        if count < LEAF_MIN and self._weight < WEIGHT_MAX and self._extents < LEAF_EXTENTS_MAX:
-            return
+        pending = self._pending
+        pending.append(entry)
+        self._weight = weight = self._weight + weight
+        self._extents = extents = self._extents + count
         if (
-            count >= LEAF_MAX
-            or self._weight >= WEIGHT_MAX
-            or self._extents >= LEAF_EXTENTS_MAX
-            or _may_end(self._keys.boundary_key, 0, entry_key(directory, name), LEAF_THRESHOLD)
+            weight >= WEIGHT_MAX
+            or extents >= LEAF_EXTENTS_MAX
+            or (
+                (count := len(pending)) >= LEAF_MIN
+                and (
+                    count >= LEAF_MAX
+                    or _may_end(self._keys.boundary_key, 0, entry_key(*key), LEAF_THRESHOLD)
+                )
+            )
         ):
             self._flush()
 
-    def _check_order(self, directory: bytes, name: bytes) -> None:
-        if (directory, name) <= self._last:
-            raise Invalid(f"{_path(directory, name)!r} comes after {_path(*self._last)!r}")
+    def _out_of_order(self, key: tuple[bytes, bytes]) -> Invalid:
+        return Invalid(f"{_path(*key)!r} comes after {_path(*self._last)!r}")
 
     def _flush(self) -> None:
         pending, self._pending = self._pending, []
@@ -264,12 +270,12 @@ def _leaf_message(
         entry = part.entries.add()
         entry.CopyFrom(new.message)
         for extent in new.extents:
-            entry.extents.add(
-                chunk=index[extent.chunk.raw], offset=extent.offset, length=extent.length
-            )
+            chunk, offset, length = extent
+            entry.extents.add(chunk=index[chunk.raw], offset=offset, length=length)
+            size += length
         if new.extent_tree is not None:
             entry.extent_tree = index[new.extent_tree.raw] + 1
-        size += data_size(entry)
+            size += data_size(entry)
     _add_owners(node.users, {new.message.uid for new in pending}, user_name)
     _add_owners(node.groups, {new.message.gid for new in pending}, group_name)
     return node, tuple(ChunkId(raw) for raw in table), size

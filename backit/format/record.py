@@ -105,7 +105,7 @@ def node_id(
 ) -> ChunkId:
     table = b"".join(reference.raw for reference in references)
     count = struct.pack("<I", len(references))
-    return ChunkId(primitives.keyed_digest(keys.node_id_key, count, table, plaintext))
+    return ChunkId(primitives.keyed_hasher(keys.node_id_key, count, table, plaintext).digest())
 
 
 def seal_record(

@@ -63,7 +63,8 @@ class Decoy:
 
     def salt(self, user: str) -> bytes:
         """The same for all spellings of a name, as for known users."""
-        return primitives.keyed_digest(self.secret, b"salt\0", user_key(user).encode())[:SALT_BYTES]
+        named = b"salt\0" + user_key(user).encode()
+        return primitives.keyed_digest(self.secret, named)[:SALT_BYTES]
 
     def key(self) -> bytes:
         """A public key whose secret half can be derived by nobody else."""

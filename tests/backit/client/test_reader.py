@@ -12,7 +12,7 @@ import stat
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
@@ -20,7 +20,7 @@ from backit.client import handles, metadata
 from backit.client import reader as reader_module
 from backit.client.cache import Box, SeenCache
 from backit.client.contents import Contents, LargeFile
-from backit.client.reader import Reader, Reading, describe
+from backit.client.reader import Reader, Where, describe
 from backit.crypto import primitives
 from backit.engine.chunker import LARGE_FILE, Chunker
 from backit.engine.extents import extents_of
@@ -36,6 +36,13 @@ from tests.backit.client.shelf import KEYS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+
+
+class Reading(NamedTuple):
+    """What a reader returns."""
+
+    entry: pb.Entry
+    where: Where
 
 
 @dataclass
@@ -66,7 +73,8 @@ class Desk:
     def read(
         self, name: str = "f", found: os.stat_result | None = None, parent_hash: bytes = b""
     ) -> Reading:
-        return self.reader.read(self.fd, name.encode(), found or self.look(name), parent_hash)
+        found = found or self.look(name)
+        return Reading(*self.reader.read(self.fd, name.encode(), found, parent_hash))
 
     def saved(self, reading: Reading) -> bytes:
         """The file as a reader of the snapshot gets it, its leaf decoded as from the appliance."""
@@ -488,7 +496,7 @@ def test_an_entry_with_many_holes_and_attributes_still_fits(
     builder = TreeBuilder(KEYS, desk.paper.node)
     builder.add(new)
     builder.finish()
-    assert 2 * MIB < new.weight() <= ENTRY_LIMIT
+    assert 2 * MIB < new.weight <= ENTRY_LIMIT
     assert len(desk.paper.sound_nodes()) == 1
 
 
