@@ -10,7 +10,7 @@ import pickle
 import time
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from backit.client.arena import SLOTS, Arena
+from backit.client.arena import Arena, Stretches
 from backit.client.frames import (
     DOWN,
     Down,
@@ -65,7 +65,7 @@ class Courier:
         self._up = up
         self._down = down
         self._counts = counts
-        self._free = list(range(SLOTS))
+        self._stretches = Stretches(arena.size)
         self._number = 0
         self._names: dict[int, Awaited[ChunkId]] = {}
         self._answers: dict[int, Awaited[bool]] = {}
@@ -75,16 +75,15 @@ class Courier:
         os.set_blocking(down, False)
 
     def data(self, parts: Sequence[Buffer], size: int) -> Awaited[ChunkId]:
-        """Copy a chunk into a free slot, once there is one."""
+        """Copy a chunk into the arena, once there is room."""
         self.look()
-        while not self._free:
+        while (start := self._stretches.take(size)) is None:
             self.wait()
-        slot = self._free.pop()
-        view, at = self._arena.slot(slot, size), 0
+        view, at = self._arena.stretch(start, size), 0
         for part in parts:
             view[at : at + len(part)] = part
             at += len(part)
-        promise = self._names[self._say(Up.DATA, slot=slot, length=size)] = Awaited(self)
+        promise = self._names[self._say(Up.DATA, start=start, length=size)] = Awaited(self)
         return promise
 
     def node(self, node: Sealable) -> None:
@@ -123,9 +122,9 @@ class Courier:
             os.set_blocking(self._down, False)
         self._take_in(data)
 
-    def _say(self, kind: Up, payload: bytes = b"", *, slot: int = 0, length: int = 0) -> int:
+    def _say(self, kind: Up, payload: bytes = b"", *, start: int = 0, length: int = 0) -> int:
         self._number += 1
-        frame = Frame(kind, slot, length or len(payload), self._number)
+        frame = Frame(kind, start, length or len(payload), self._number)
         write_all(self._up, pack_frame(frame, payload))
         return self._number
 
@@ -140,8 +139,8 @@ class Courier:
                 case Down.NAMED:
                     self._names.pop(note.number).value = ChunkId(note.raw)
                 case Down.FREE:
-                    self._free.append(note.slot)
+                    self._stretches.give_back(note.value)
                 case Down.LIVE:
-                    self._answers.pop(note.number).value = bool(note.slot)
+                    self._answers.pop(note.number).value = bool(note.value)
                 case Down.COMMITTED:
                     self.committed = note

@@ -1,7 +1,7 @@
 """What the two processes of a backup say to each other over a pair of pipes.
 
 Up, from the reading process: a head, then `length` bytes of payload (or, for DATA, `length` bytes
-in a slot of the arena). Down, from the sending one: heads alone, so they never need reassembling
+in a stretch of the arena). Down, from the sending one: heads alone, so they never need reassembling
 in any other unit. Both ends are this program; payloads are pickles of its own values.
 """
 
@@ -35,25 +35,29 @@ class Down(IntEnum):
 
 
 class Frame(NamedTuple):
-    """A message from the reading process, its payload apart."""
+    """A message from the reading process, its payload apart. `start` is where in the arena DATA
+    lies.
+    """
 
     kind: Up
-    slot: int
+    start: int
     length: int
     number: int
 
 
 class Note(NamedTuple):
-    """A message to the reading process."""
+    """A message to the reading process. `value` is the start of the stretch that is FREE again, or
+    the answer to LIVE.
+    """
 
     kind: Down
-    slot: int
+    value: int
     number: int
     raw: bytes
 
 
-UP = struct.Struct("<BxHIQ")
-DOWN = struct.Struct("<BxH4xQ32s")
+UP = struct.Struct("<B3xIIQ")
+DOWN = struct.Struct("<B3xIQ32s")
 LENGTH = struct.Struct("<I")
 
 
@@ -64,12 +68,12 @@ def pack_note(note: Note) -> bytes:
 def unpack_notes(data: bytes) -> list[Note]:
     """Whole notes only. Raises struct.error, ValueError."""
     return [
-        Note(Down(kind), slot, number, raw) for kind, slot, number, raw in DOWN.iter_unpack(data)
+        Note(Down(kind), value, number, raw) for kind, value, number, raw in DOWN.iter_unpack(data)
     ]
 
 
 def pack_frame(frame: Frame, payload: bytes = b"") -> bytes:
-    return UP.pack(frame.kind, frame.slot, frame.length, frame.number) + payload
+    return UP.pack(frame.kind, frame.start, frame.length, frame.number) + payload
 
 
 def read_frame(fd: int) -> tuple[Frame, bytes] | None:
@@ -77,8 +81,8 @@ def read_frame(fd: int) -> tuple[Frame, bytes] | None:
     head = read_exactly(fd, UP.size)
     if not head:
         return None
-    kind, slot, length, number = UP.unpack(head)
-    frame = Frame(Up(kind), slot, length, number)
+    kind, start, length, number = UP.unpack(head)
+    frame = Frame(Up(kind), start, length, number)
     payload = b"" if frame.kind is Up.DATA or not length else read_exactly(fd, length)
     if frame.kind is not Up.DATA and len(payload) != length:
         raise EOFError("the other process ended in the middle of a message")

@@ -1,6 +1,6 @@
 """What a restore and the processes that write for it say to each other over a socket.
 
-One byte, with which open handles of directories travel; then how much of the arena's slot is the
+One byte, with which open handles of directories travel; then how much of the arena is the
 chunk, and the orders. Back come the troubles, or the error that nobody expected. Both ends are this
 program; values are pickled.
 """

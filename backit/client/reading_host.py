@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Self
 from backit.client.arena import Arena
 from backit.client.frames import Down, Note, Up, pack_note, read_frame, write_all, write_value
 from backit.errors import Internal
+from backit.format.magic import MIB
 from backit.ids import ChunkId
 
 if TYPE_CHECKING:
@@ -28,8 +29,11 @@ if TYPE_CHECKING:
     from backit.client.sender import Sender
     from backit.ids import SnapshotId
 
-# Room for more notes than are ever under way, so that a note is never waited for.
-PIPE_BYTES = 1024 * 1024
+# What has been read and not been sealed yet.
+ARENA_BYTES = 64 * MIB
+# Room for more notes than are ever under way, so that a note is never waited for; and for the nodes
+# of many small files, so that they are read on while larger ones before them are sealed.
+PIPE_BYTES = MIB
 END_SECONDS = 60.0
 ENDED = "backing up: the process that reads files has ended unexpectedly"
 
@@ -44,7 +48,7 @@ class ReadingHost:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         with contextlib.ExitStack() as undo:
-            self._arena = Arena.create()
+            self._arena = Arena.create(ARENA_BYTES)
             undo.callback(self._arena.close)
             (self._up, up), (down, self._down) = os.pipe(), os.pipe()
             undo.callback(os.close, self._up)
@@ -71,7 +75,8 @@ class ReadingHost:
 
     def _start(self, up: int, down: int) -> subprocess.Popen[bytes]:
         with contextlib.suppress(OSError):  # users have a limit; what there is will do, too
-            fcntl.fcntl(self._down, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+            for fd in (self._down, up):
+                fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         arguments = [str(fd) for fd in (self._arena.fd, up, down)]
         return subprocess.Popen(  # noqa: S603 - our own program
             [sys.executable, "-I", "-m", "backit.client.reading", *arguments],
@@ -107,7 +112,7 @@ class ReadingHost:
             frame, payload = found
             match frame.kind:
                 case Up.DATA:
-                    self._data(sender, frame.slot, frame.length, frame.number)
+                    self._data(sender, frame.start, frame.length, frame.number)
                 case Up.NODE:
                     sender.node(pickle.loads(payload))  # noqa: S301 - our own process
                 case Up.LIVE:
@@ -133,11 +138,11 @@ class ReadingHost:
             return _why(pickle.loads(found[1]))  # noqa: S301 - our own process
         return ENDED if code else ""
 
-    def _data(self, sender: Sender, slot: int, length: int, number: int) -> None:
+    def _data(self, sender: Sender, start: int, length: int, number: int) -> None:
         named = sender.data(
-            [self._arena.slot(slot, length)],
+            [self._arena.stretch(start, length)],
             length,
-            lambda: self._tell(Note(Down.FREE, slot, 0, b"")),
+            lambda: self._tell(Note(Down.FREE, start, 0, b"")),
         )
         named.add_done_callback(lambda done: self._tell_name(number, done))
 

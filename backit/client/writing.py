@@ -92,7 +92,7 @@ def main() -> int:
     os.umask(0)  # each file is opened with the mode it is to have, which saves setting it again
     gc.set_threshold(*GC_THRESHOLD)
     arena_fd, socket_fd = (int(argument) for argument in sys.argv[1:3])
-    arena = Arena(arena_fd, slots=1)
+    arena = Arena(arena_fd)
     try:
         with socket.socket(fileno=socket_fd) as host:
             writing = Writing(read_value(socket_fd))
@@ -110,7 +110,7 @@ def _serve(writing: Writing, arena: Arena, host: socket.socket) -> bool:
         return False
     try:
         length, orders = read_value(host.fileno())
-        answer: object = writing.write(arena.slot(0, length), directories, orders)
+        answer: object = writing.write(arena.stretch(0, length), directories, orders)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         raise
     except Exception as error:  # noqa: BLE001 - told by the other process, without a traceback

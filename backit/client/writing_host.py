@@ -17,6 +17,7 @@ from backit.client.arena import Arena
 from backit.client.frames import read_value, write_value
 from backit.client.orders import HEAD
 from backit.errors import Internal
+from backit.format.magic import PLAINTEXT_LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,7 +35,7 @@ class WritingHost:
 
     def __init__(self, content_key: bytes) -> None:
         with contextlib.ExitStack() as undo:
-            self._arena = Arena.create(slots=1)
+            self._arena = Arena.create(PLAINTEXT_LIMIT)
             undo.callback(self._arena.close)
             self._socket, theirs = socket.socketpair()
             undo.callback(self._socket.close)
@@ -51,7 +52,7 @@ class WritingHost:
 
         Raises Internal if the process has ended.
         """
-        self._arena.slot(0, len(chunk))[:] = chunk
+        self._arena.stretch(0, len(chunk))[:] = chunk
         try:
             socket.send_fds(self._socket, [HEAD], directories)
             write_value(self._socket.fileno(), (len(chunk), orders))

@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from backit.crypto.primitives import Buffer
 
 LEVEL = 3
-# Level 3's own tables are twice as large and fall out of the processor's cache beside a second
-# thread's: measured on bundles of small files, 15 % more time for 0.3 % fewer bytes.
+# Level 3's own tables are four and eight times as large and fall out of the processor's cache
+# beside a second thread's: measured in whole backups, see DESIGN.md section 7.
 TUNING: dict[int, int] = {
     zstd.CompressionParameter.compression_level: LEVEL,
-    zstd.CompressionParameter.hash_log: 16,
-    zstd.CompressionParameter.chain_log: 16,
+    zstd.CompressionParameter.hash_log: 15,
+    zstd.CompressionParameter.chain_log: 14,
 }
 SAMPLE_BYTES = 32 * 1024
 SAMPLE_LEVEL = 1

@@ -18,7 +18,8 @@ BEGINNINGS = {
     ),
     "the process that reads": (
         "from backit.client import reading; up, down = os.pipe()[1], os.open(os.devnull, 0);"
-        "sys.argv[1:] = [str(os.memfd_create('arena')), str(up), str(down)]; reading.main()"
+        "arena = os.memfd_create('arena'); os.ftruncate(arena, 1 << 22);"
+        "sys.argv[1:] = [str(arena), str(up), str(down)]; reading.main()"
     ),
     "the process that writes": (
         "from backit.client import writing; import socket; ours, theirs = socket.socketpair();"

@@ -12,11 +12,12 @@ from backit.client.arena import Arena
 from backit.client.frames import Up, read_frame, write_value
 from backit.client.job import Start, Trust
 from backit.errors import Internal
+from backit.format.magic import MIB
 
 
 def test_what_nobody_expected_is_told_without_a_traceback() -> None:
     with ExitStack() as undo:
-        arena = Arena.create()
+        arena = Arena.create(MIB)
         undo.callback(arena.close)
         (up, up_end), (down_end, down) = os.pipe(), os.pipe()
         for fd in (up, down):
