@@ -204,12 +204,42 @@ def test_a_mount_in_the_foreground_ends_with_its_command(
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     )
-    until(lambda: is_mounted(folder), "it is mounted")
+    assert process.stdout is not None
+    # While it is being mounted the signal would end the mounting: "interrupted", code 130.
+    while b"Ctrl-C unmounts" not in (line := process.stdout.readline()):
+        assert line, "it ended before it was mounted"
     assert look("ls", folder)
     process.send_signal(signal.SIGTERM)
     said, _nothing = process.communicate(timeout=COMMAND_SECONDS)
     assert process.returncode == 0, said
     assert not is_mounted(folder)
+    assert saved.parts
+
+
+def test_a_mount_ends_although_nobody_reads_that_it_is_there(
+    anna: Person, saved: Path, folder: Path
+) -> None:
+    heard, told = os.pipe()
+    os.set_blocking(told, False)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(told, bytes(4096))
+    os.set_blocking(told, True)
+    process = subprocess.Popen(
+        (str(BACKITCTL), "mount", "--foreground", str(folder)),
+        env=anna.variables,
+        stdin=subprocess.DEVNULL,
+        stdout=told,
+        stderr=subprocess.DEVNULL,
+    )
+    waits_in = Path(f"/proc/{process.pid}/wchan")
+    until(lambda: "pipe_write" in waits_in.read_text(), "it is mounted, and says so to nobody")
+    assert is_mounted(folder)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(COMMAND_SECONDS) == 0
+    assert not is_mounted(folder)
+    os.close(told)
+    os.close(heard)
     assert saved.parts
 
 

@@ -108,8 +108,9 @@ def command(  # noqa: PLR0913 - one for each option
             document | {"log": str(log)}, [f"mounted on {place}", f"problems are told in {log}"]
         )
         return exits.DONE
-    settings.output.answer(document, [f"mounted on {place}; Ctrl-C unmounts"])
     try:
+        # An interrupt may come while this is said, too.
+        settings.output.answer(document, [f"mounted on {place}; Ctrl-C unmounts"])
         with INTERRUPTS.at_once():
             return started.process.wait()
     except KeyboardInterrupt:
