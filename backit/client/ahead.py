@@ -27,8 +27,10 @@ ENTRIES_MAX = 4_000
 BYTES_MAX = 32 * MIB
 # Of one file at most: the kernel reads on by itself in what is read from front to back.
 FILE_MAX = 4 * MIB
-# Batches without a read from the disk, after which all is taken to be in the cache. Asking for what
-# is there costs a tenth of reading it; where a few files in a hundred are not, it is not worth it.
+# Asking for what is in the cache costs a tenth of reading it: it is worth it where reading had to
+# wait for the disk in one batch of five. Each wait outweighs so many batches without one;
+WAIT_OUTWEIGHS = 4
+# and so many have to go by after the last of many waits before all is taken to be in the cache.
 QUIET = 32
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -49,12 +51,16 @@ def read_ahead(
     is valid until the next one is asked for, as the scan's is.
     """
     queue = _Queue()
-    blocks, quiet = counter(), QUIET
+    blocks, waits = counter(), 0
     try:
         for batch in batches:
             before, blocks = blocks, counter()
-            quiet = quiet + 1 if blocks == before else 0
-            is_kept = quiet < QUIET and queue.put(batch, since)
+            if blocks != before:
+                waits = min(waits + WAIT_OUTWEIGHS, QUIET + WAIT_OUTWEIGHS)
+            elif waits:
+                waits -= 1
+            # One alone is no sign yet.
+            is_kept = waits > WAIT_OUTWEIGHS and queue.put(batch, since)
             while queue and (not is_kept or queue.is_full):
                 yield from queue.take()
             if not is_kept:

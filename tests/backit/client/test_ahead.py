@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import subprocess
 from itertools import count
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,7 +21,6 @@ from tests.patience import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 FOLDERS = 40
 Seen = list[tuple[bytes, list[bytes]]]
@@ -91,6 +91,7 @@ def test_whoever_stops_in_the_middle_leaves_no_handle_open(tree: Path) -> None:
     blocks = count()
     batches = read_ahead(scan(tree), counter=lambda: next(blocks))
     next(batches)
+    next(batches)
     assert handles() > before + 10, "it is ahead"
     batches.close()  # type: ignore[attr-defined]
     assert handles() == before
@@ -147,8 +148,9 @@ def is_cached(file: Path) -> bool:
     return int(subprocess.run(asked, check=True, capture_output=True).stdout) > 0
 
 
-def test_once_a_read_has_waited_files_are_there_before_their_turn(forgotten: Path) -> None:
+def test_once_two_reads_have_waited_files_are_there_before_their_turn(forgotten: Path) -> None:
     batches = read_ahead(scan(forgotten))
+    waited = 0
     for batch in batches:
         if any(name == b"one" for name, _status in batch.entries):
             fd = os.open(b"one", os.O_RDONLY, dir_fd=batch.fd)
@@ -156,7 +158,9 @@ def test_once_a_read_has_waited_files_are_there_before_their_turn(forgotten: Pat
             os.pread(fd, 1, 0)
             os.close(fd)
             assert ahead.blocks_read() > before, "a read from the disk is counted"
-            break
+            waited += 1
+            if waited == 2:
+                break
     next(batches)
     until(lambda: is_cached(forgotten / "30" / "two"), "files that nobody has read yet are there")
     batches.close()  # type: ignore[attr-defined]
@@ -172,6 +176,7 @@ def test_old_files_are_not_asked_for(forgotten: Path) -> None:
     blocks = count()
     batches = read_ahead(scan(forgotten), since=newest + 1, counter=lambda: next(blocks))
     next(batches)
+    next(batches)
     until(lambda: is_cached(changed), "what has changed is there")
     assert not is_cached(forgotten / "20" / "one")
     batches.close()  # type: ignore[attr-defined]
@@ -182,3 +187,28 @@ def test_where_everything_is_in_the_cache_nothing_is_asked_for(
 ) -> None:
     monkeypatch.setattr(os, "posix_fadvise", complain)
     assert seen(read_ahead(scan(tree), counter=lambda: 5)) == seen(scan(tree))
+
+
+def test_where_a_few_files_are_not_in_the_cache_nothing_is_asked_for(
+    tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "posix_fadvise", complain)
+    every_sixth = count(6)
+    batches = read_ahead(scan(tree), counter=lambda: next(every_sixth) // 6)
+    assert seen(batches) == seen(scan(tree))
+
+
+def test_files_are_asked_for_until_it_has_been_quiet_for_long(
+    tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ahead, "QUIET", 6)
+    asked: list[bytes] = []
+
+    def note(fd: int, *_range: int) -> None:
+        asked.append(Path(f"/proc/self/fd/{fd}").readlink().name.encode())
+
+    monkeypatch.setattr(os, "posix_fadvise", note)
+    waits = len(tree.parts) + 10
+    read = iter([*range(waits), *[waits] * 1000])
+    assert seen(read_ahead(scan(tree), counter=lambda: next(read))) == seen(scan(tree))
+    assert 10 < len(asked) < FOLDERS
