@@ -40,7 +40,8 @@ if TYPE_CHECKING:
     from backit.client.remote import Appliance
     from backit.client.scan import Batch
     from backit.client.session import Session
-    from backit.engine.tree import ChildInfo, Leaf
+    from backit.engine.levels import ChildInfo
+    from backit.engine.tree import Leaf
     from backit.ids import SnapshotId
 
 # What a snapshot's body says beside paths, patterns and label: totals, heads of other series.

@@ -21,7 +21,8 @@ from google.protobuf.message import DecodeError
 from backit.client.excludes import TAG_NAME, TAG_SIGNATURE
 from backit.crypto import primitives
 from backit.crypto.primitives import Suite
-from backit.engine.tree import ChildInfo, Leaf, Sealable
+from backit.engine.levels import ChildInfo, Sealable
+from backit.engine.tree import Leaf
 from backit.errors import BackitError, Damaged
 from backit.format import message
 from backit.format.magic import KIB, MIB

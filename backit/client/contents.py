@@ -10,26 +10,29 @@ from __future__ import annotations
 from collections import deque
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from backit.client.cache import SEEN_MAX
 from backit.engine.bundle import bundle_ends, bundle_overflows
 from backit.engine.extents import ExtentsBuilder
-from backit.engine.tree import Extent
-from backit.format.magic import MIB
+from backit.engine.leaf import Extent
+from backit.format.magic import INLINE_EXTENTS_LIMIT, KIB, MIB
 from backit.ids import ChunkId
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection
 
     from backit.client.cache import SeenCache
     from backit.client.outlet import Outlet, Promise
     from backit.crypto.keys import DomainKeys
     from backit.crypto.primitives import Buffer
+    from backit.engine.leaf import Where
 
 SEEN_KEY_BYTES = 16
 # Chunks of one large file whose names are not known yet, before the oldest is waited for.
 LARGE_AHEAD = 128
+# Memory that one of them takes.
+PROMISE_BYTES = 2 * KIB
 # Small files kept in memory while the appliance is asked about their old chunk.
 HELD_BYTES = 16 * MIB
 
@@ -47,6 +50,9 @@ class Bundle:
 class Placement:
     """Where one small file lies, once it is known."""
 
+    count: ClassVar[int] = 1
+    burden: ClassVar[int] = 0
+
     length: int
     bundle: Bundle | None = None
     offset: int = 0
@@ -54,19 +60,23 @@ class Placement:
 
     @property
     def is_ready(self) -> bool:
-        if self.chunk is not None:
-            return True
-        bundle = self.bundle
-        return bundle is not None and bundle.chunk is not None and bundle.chunk.done()
+        return self.where(wait=False) is not None
 
-    def extents(self) -> tuple[Extent, ...]:
+    def extent(self) -> Extent:
         """Waits for the chunk's name if need be. Raises what went wrong in the sender."""
         chunk = self.chunk
         if chunk is None:
             if self.bundle is None or self.bundle.chunk is None:
                 raise ValueError("the file has not been placed yet")
-            chunk = self.bundle.chunk.result()
-        return (Extent(chunk, self.offset, self.length),)
+            chunk = self.chunk = self.bundle.chunk.result()
+        return Extent(chunk, self.offset, self.length)
+
+    def where(self, *, wait: bool) -> Where | None:
+        if self.chunk is None and not wait:
+            bundle = self.bundle
+            if bundle is None or bundle.chunk is None or not bundle.chunk.done():
+                return None
+        return (self.extent(),), None
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +157,7 @@ class Contents:
                 self._tell_seen(key, placed.pop(key))
 
     def _tell_seen(self, key: bytes, placement: Placement) -> None:
-        (extent,) = placement.extents()
+        extent = placement.extent()
         self._seen.put(key, (extent.chunk.raw, extent.offset, extent.length))
 
     def _hand_over(self) -> None:
@@ -213,26 +223,36 @@ class LargeFile:
     def __init__(self, sender: Outlet, keys: DomainKeys) -> None:
         self._sender = sender
         self._builder = ExtentsBuilder(keys, sender.node)
+        self._chunks = 0
         self._ahead: deque[tuple[Promise[ChunkId], int]] = deque()
-        self._found: tuple[Sequence[Extent], ChunkId | None] | None = None
+        self._found: Where | None = None
 
     def add(self, chunk: memoryview) -> None:
         """The next chunk. May wait for room."""
+        self._chunks += 1
         self._ahead.append((self._sender.data([chunk], len(chunk)), len(chunk)))
         while self._ahead and (len(self._ahead) > LARGE_AHEAD or self._ahead[0][0].done()):
             self._settle()
 
     @property
-    def ahead(self) -> int:
-        """Chunks whose names are still waited for, or have not been taken in yet."""
-        return len(self._ahead)
+    def count(self) -> int:
+        return self._chunks if self._chunks <= INLINE_EXTENTS_LIMIT else 0
+
+    @property
+    def burden(self) -> int:
+        return PROMISE_BYTES * len(self._ahead)
 
     @property
     def is_ready(self) -> bool:
-        return all(chunk.done() for chunk, _length in reversed(self._ahead))
+        return self.where(wait=False) is not None
 
-    def finish(self) -> tuple[Sequence[Extent], ChunkId | None]:
-        """Where the file lies: its extents, or the root of their tree."""
+    def where(self, *, wait: bool) -> Where | None:
+        if not wait and not all(chunk.done() for chunk, _length in reversed(self._ahead)):
+            return None
+        return self.finish()
+
+    def finish(self) -> Where:
+        """Its extents, or the root of their tree; no more chunks may follow."""
         if self._found is None:
             while self._ahead:
                 self._settle()

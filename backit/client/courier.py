@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from backit.client.growth import Counts
     from backit.crypto.primitives import Buffer
-    from backit.engine.tree import Sealable
+    from backit.engine.levels import Sealable
 
 Value = TypeVar("Value")
 

@@ -1,8 +1,7 @@
 """Grows a snapshot's tree out of a scan: what is unchanged is kept, what is new is read.
 
-The hot loop of every backup. It never waits for a chunk's name: an entry whose content is still on
-its way queues up, and everything behind it, because the tree takes entries in order. For one
-thread.
+The hot loop of every backup. It never waits for a chunk's name: the tree lets leaves wait whose
+contents are still on their way. For one thread.
 """
 
 from __future__ import annotations
@@ -10,40 +9,34 @@ from __future__ import annotations
 import grp
 import pwd
 import stat as st
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
-from backit.client.contents import Contents, LargeFile, Placement
 from backit.client.reader import Reader
 from backit.engine.file_types import FORMAT_MASK, REGULAR, TYPE_OF
+from backit.engine.leaf import NewEntry, detach
 from backit.engine.merge import ParentCursor, is_unchanged
-from backit.engine.tree import NewEntry, OnLeaf, TreeBuilder, detach
+from backit.engine.tree import OnLeaf, TreeBuilder
 from backit.errors import Invalid
-from backit.format.magic import DIRECTORY_LIMIT, KIB, MIB
+from backit.format.magic import DIRECTORY_LIMIT
 from backit.format.node import encode_time
 from backit.format.v1 import tree_pb2 as pb
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
+    from backit.client.contents import Contents
     from backit.client.outlet import Outlet
     from backit.client.problems import Problems
-    from backit.client.reader import Where
-    from backit.client.scan import Batch
+    from backit.client.scan import Batch, Scanned
     from backit.crypto.keys import DomainKeys
+    from backit.engine.levels import ChildInfo
     from backit.engine.merge import Parent
-    from backit.engine.tree import ChildInfo, Leaf
+    from backit.engine.tree import Leaf
 
-# Entries that wait for the name of a chunk before the oldest is waited for.
-QUEUE_MAX = 20_000
-# Entries that join the queue between two looks at its front.
-DRAIN_EVERY = 64
-# Memory for what waits in the queue: entries, and promises of large files' chunks.
-BURDEN_MAX = 16 * MIB
-PROMISE_BYTES = 2 * KIB
 # Hard-linked files whose content is remembered until their next name turns up.
 LINKS_MAX = 100_000
 
@@ -64,20 +57,11 @@ class Counts:
         for name in self.__slots__:
             setattr(self, name, getattr(other, name))
 
-    def met(self, found: os.stat_result) -> None:
-        self.entries += 1
-        if found.st_mode & FORMAT_MASK == REGULAR:
-            self.files += 1
-            self.content_bytes += found.st_size
-
-    def changed(self, found: os.stat_result) -> None:
-        if found.st_mode & FORMAT_MASK == REGULAR:
-            self.changed_files += 1
-            self.changed_bytes += found.st_size
-
-
-# An entry in the queue: new with its content, or kept from the parent.
-_Queued = tuple[NewEntry, "Where"]
+    def met(self, entries: Sequence[Scanned]) -> None:
+        sizes = [each.st_size for _name, each in entries if each.st_mode & FORMAT_MASK == REGULAR]
+        self.entries += len(entries)
+        self.files += len(sizes)
+        self.content_bytes += sum(sizes)
 
 
 class Growth:
@@ -100,11 +84,14 @@ class Growth:
         self._directory = b""
         self._reader = Reader(self._contents, sender, keys, self._report)
         self._tree = TreeBuilder(
-            keys, sender.node, user_name=_user_name, group_name=_group_name, on_leaf=on_leaf
+            keys,
+            sender.node,
+            user_name=_user_name,
+            group_name=_group_name,
+            on_leaf=on_leaf,
+            hurry=contents.close,
         )
-        self._queue: deque[_Queued | Parent] = deque()
-        self._burden = 0
-        self._links: OrderedDict[tuple[int, int], _Queued] = OrderedDict()
+        self._links: OrderedDict[tuple[int, int], NewEntry] = OrderedDict()
 
     def run(self, batches: Iterable[Batch], parent: Iterable[Leaf]) -> ChildInfo:
         """Take in everything the scan finds; returns the root. Everything is submitted, not yet
@@ -126,13 +113,11 @@ class Growth:
                     and is_unchanged(old[1][old[2]][1], found)
                     and not (worn and self._is_worn(old))
                 ):
-                    self._keep(old)
+                    self._tree.keep(*old)
                 else:
                     self._take(fd, name, found, old)
-                counts.met(found)
+            counts.met(batch.entries)
             self._sender.check()
-        self._contents.close()
-        self._drain(everything=True)
         return self._tree.finish()
 
     def _is_worn(self, old: Parent) -> bool:
@@ -149,102 +134,61 @@ class Growth:
     def _skipped(self, name: bytes, why: str) -> None:
         self._problems.skipped(_path(self._directory, name), why)
 
-    def _keep(self, old: Parent) -> None:
-        if self._queue:
-            self._enqueue(old)
-        else:
-            self._tree.keep(*old)
-
     def _take(self, fd: int, name: bytes, found: os.stat_result, old: Parent | None) -> None:
-        """Read what is new or has changed, and queue it."""
-        queued = self._linked(name, found) if found.st_nlink > 1 else None
-        if queued is None:
+        """Read what is new or has changed."""
+        new = self._linked(name, found) if found.st_nlink > 1 else None
+        if new is None:
             try:
-                queued = self._read(fd, name, found, old)
+                new = self._read(fd, name, found, old)
             except FileNotFoundError:
                 self._skipped(name, "it vanished before it was read")
             except (OSError, Invalid) as error:
                 if old is not None and is_unchanged(old[1][old[2]][1], found):
-                    self._keep(old)  # it was only to be moved out of a worn bundle
+                    self._tree.keep(*old)  # it was only to be moved out of a worn bundle
                 else:
                     self._report(name, _why(error))
-        if queued is not None:
-            new, where = queued
-            self._burden += new.weight
-            if isinstance(where, LargeFile):
-                self._burden += PROMISE_BYTES * where.ahead
-            self._enqueue(queued)
+        if new is not None:
+            self._tree.add(new)
 
     def _read(
         self, fd: int, name: bytes, found: os.stat_result, old: Parent | None
-    ) -> _Queued | None:
-        if found.st_mode & FORMAT_MASK not in TYPE_OF:
+    ) -> NewEntry | None:
+        kind = found.st_mode & FORMAT_MASK
+        if kind not in TYPE_OF:
             self._skipped(name, "a socket, or of a type that cannot be saved")
             return None
         old_hash = b""
         if old is not None and not self._is_worn(old):
             old_hash = old[1][old[2]][1].content_hash
-        entry, where = self._reader.read(fd, name, found, old_hash)
-        new = NewEntry(self._directory, entry)
-        if old is not None and where is None and entry.content_hash:
+        entry, content = self._reader.read(fd, name, found, old_hash)
+        new = NewEntry(self._directory, entry, content=content)
+        if old is not None and content is None and entry.content_hash:
             before = detach(old[0].node, *old[1][old[2]])
             new.extents, new.extent_tree = before.extents, before.extent_tree
-        else:
-            self._counts.changed(found)
-        queued = (new, where)
+        elif kind == REGULAR:
+            self._counts.changed_files += 1
+            self._counts.changed_bytes += found.st_size
         if found.st_nlink > 1 and entry.links and entry.content_hash:
-            self._remember_link(queued)
-        return queued
+            self._remember_link(new)
+        return new
 
-    def _linked(self, name: bytes, found: os.stat_result) -> _Queued | None:
+    def _linked(self, name: bytes, found: os.stat_result) -> NewEntry | None:
         """Another name of a file that this run has read already."""
         if not st.S_ISREG(found.st_mode):
             return None
         first = self._links.get((found.st_dev, found.st_ino))
-        if first is None or first[0].message.ctime != encode_time(found.st_ctime_ns):
+        if first is None or first.message.ctime != encode_time(found.st_ctime_ns):
             return None
         entry = pb.Entry()
-        entry.CopyFrom(first[0].message)
+        entry.CopyFrom(first.message)
         entry.name = name
-        return NewEntry(self._directory, entry, first[0].extents, first[0].extent_tree), first[1]
+        return NewEntry(self._directory, entry, first.extents, first.extent_tree, first.content)
 
-    def _remember_link(self, queued: _Queued) -> None:
-        entry = queued[0].message
-        self._links[entry.link_device, entry.inode] = queued
+    def _remember_link(self, new: NewEntry) -> None:
+        entry = new.message
+        self._links[entry.link_device, entry.inode] = new
         if len(self._links) > LINKS_MAX:
             self._links.popitem(last=False)
-
-    def _enqueue(self, item: _Queued | Parent) -> None:
-        queue = self._queue
-        queue.append(item)
-        waiting = len(queue)
-        if not waiting % DRAIN_EVERY:
-            self._drain(everything=False)
-        if waiting > QUEUE_MAX or self._burden > BURDEN_MAX:
-            self._contents.close()
-            self._drain(everything=True)
-
-    def _drain(self, *, everything: bool) -> None:
-        """Give the tree what is ready at the front of the queue; with `everything` wait for the
-        rest.
-        """
-        queue, tree = self._queue, self._tree
-        while queue:
-            item = queue[0]
-            if len(item) == 3:
-                tree.keep(*item)
-            else:
-                new, where = item
-                if where is not None:
-                    if not everything and not where.is_ready:
-                        return
-                    if isinstance(where, Placement):
-                        new.extents = where.extents()
-                    else:
-                        new.extents, new.extent_tree = where.finish()
-                tree.add(new)
-            queue.popleft()
-        self._burden = 0
 
 
 def _path(directory: bytes, name: bytes) -> bytes:

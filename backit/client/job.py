@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from backit.client.growth import Counts
     from backit.client.problems import Problems
-    from backit.engine.tree import ChildInfo
+    from backit.engine.levels import ChildInfo
     from backit.ids import DomainId, SeriesId, SnapshotId
 
 

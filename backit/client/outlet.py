@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from backit.crypto.primitives import Buffer
-    from backit.engine.tree import Sealable
+    from backit.engine.levels import Sealable
     from backit.ids import ChunkId
 
 Value_co = TypeVar("Value_co", covariant=True)

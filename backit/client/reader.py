@@ -17,7 +17,7 @@ from backit.client.contents import Contents, LargeFile, Placement
 from backit.crypto import primitives
 from backit.engine.chunker import LARGE_FILE, Chunker
 from backit.engine.file_types import FORMAT_MASK, REGULAR, TYPE_OF
-from backit.engine.tree import ATTRIBUTE_WEIGHT
+from backit.engine.leaf import ATTRIBUTE_WEIGHT
 from backit.errors import Invalid
 from backit.format.magic import ENTRY_LIMIT, MIB
 from backit.format.node import TIME_LIMIT, TIME_OFFSET, encode_time
@@ -41,12 +41,9 @@ _EARLIEST, _LATEST = -TIME_OFFSET, TIME_LIMIT - TIME_OFFSET
 # Looking a name up in a generated enumeration takes as long as a system call.
 _REGULAR, _DIRECTORY = pb.FILE_TYPE_REGULAR, pb.FILE_TYPE_DIRECTORY
 
-Where = Placement | LargeFile | None
-
-
-# A file as it was read: the entry without its extents, and where the content goes. A plain tuple:
-# there are millions.
-Reading = tuple[pb.Entry, Where]
+# A file as it was read: the entry without its extents, and the content, if there is any that has to
+# be stored. A plain tuple: there are millions.
+Reading = tuple[pb.Entry, Placement | LargeFile | None]
 
 
 def describe(name: bytes, found: os.stat_result) -> pb.Entry:
@@ -103,31 +100,49 @@ class Reader:
         """Read one name of an open directory. Raises OSError if that cannot be done.
 
         `found` is what the scan saw. `parent_hash` is the content hash that the parent snapshot has
-        for this path, or empty: content that is still the same is not placed again (`where` is
-        None, although there is data).
+        for this path, or empty: content that is still the same is not placed again (None, although
+        there is data).
         """
         started = time.time_ns() + TIME_OFFSET
-        where: Where = None
+        content: Placement | LargeFile | None = None
         if found.st_mode & FORMAT_MASK == REGULAR:
-            entry, where = self._read_file(dir_fd, name, found, parent_hash)
+            entry, content = self._read_file(dir_fd, name, found, parent_hash)
         else:
             entry = self._read_other(dir_fd, name, found)
         if -TICK_NS < entry.ctime - started < AHEAD_NS:
             _look_again(entry)
         if not _EARLIEST <= found.st_mtime_ns <= _LATEST:
             self._report(name, "its time of change does not lie between 1900 and 2484")
-        return entry, where
+        return entry, content
 
     def _read_file(
         self, dir_fd: int, name: bytes, found: os.stat_result, parent_hash: bytes
     ) -> Reading:
         fd = handles.open_for_reading(dir_fd, name)
         try:
-            reading = self._read_regular(fd, name, found, parent_hash)
+            reading = self._read_still(fd, name, found, parent_hash)
+            if reading is None:
+                reading = self._read_regular(fd, name, parent_hash)
             self._look_at(fd, reading[0])
             return reading
         finally:
             os.close(fd)
+
+    def _read_still(
+        self, fd: int, name: bytes, found: os.stat_result, parent_hash: bytes
+    ) -> Reading | None:
+        """Nearly every file: small, without holes, and still what the scan saw. None for others."""
+        size = found.st_size
+        if size >= LARGE_FILE or found.st_blocks * 512 < size:
+            return None
+        try:
+            data = os.pread(fd, size, 0)
+        except OSError:
+            return None  # if it cannot be read at all, the next attempt will say so
+        if len(data) < size or not _is_same(found, os.fstat(fd)):
+            return None
+        entry = describe(name, found)
+        return entry, self._place(entry, data, parent_hash)
 
     def _read_other(self, dir_fd: int, name: bytes, found: os.stat_result) -> pb.Entry:
         entry = describe(name, found)
@@ -190,12 +205,8 @@ class Reader:
         self._report(entry.name, why)
         _look_again(entry)
 
-    def _read_regular(
-        self, fd: int, name: bytes, found: os.stat_result, parent_hash: bytes
-    ) -> Reading:
-        # What the scan saw will do for a small file: if it has changed since, it is read again. A
-        # large one may have waited for long, and is dear to read in vain.
-        before = found if found.st_size < LARGE_FILE else os.fstat(fd)
+    def _read_regular(self, fd: int, name: bytes, parent_hash: bytes) -> Reading:
+        before = os.fstat(fd)
         for is_second in (False, True):
             try:
                 reading = self._read_once(fd, name, before, parent_hash)

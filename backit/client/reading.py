@@ -45,7 +45,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from backit.client.scan import Batch
-    from backit.engine.tree import ChildInfo, Leaf
+    from backit.engine.levels import ChildInfo
+    from backit.engine.tree import Leaf
 
 # Collections of garbage are rare: nearly nothing here is cyclic, and each looks at everything.
 GC_THRESHOLD = (100_000, 50, 100)

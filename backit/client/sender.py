@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from backit.client.remote import Appliance
     from backit.crypto.keys import DomainKeys
     from backit.crypto.primitives import Buffer
-    from backit.engine.tree import Sealable
+    from backit.engine.levels import Sealable
     from backit.format.record import Seal
     from backit.ids import ChunkId
     from backit.wire import UploadMessage

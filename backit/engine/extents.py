@@ -5,7 +5,8 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING
 
-from backit.engine.tree import ChildInfo, Emit, Extent, Levels, make_node
+from backit.engine.leaf import Extent
+from backit.engine.levels import ChildInfo, Emit, Levels, make_node
 from backit.errors import Damaged
 from backit.format.magic import EXTENTS_LIMIT, INLINE_EXTENTS_LIMIT
 from backit.format.node import data_size

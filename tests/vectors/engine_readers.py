@@ -9,7 +9,8 @@ from backit.crypto.keys import DomainKeys
 from backit.engine.bundle import THRESHOLDS, bundle_ends, bundle_overflows
 from backit.engine.chunker import Chunker
 from backit.engine.extents import ExtentsBuilder
-from backit.engine.tree import Extent, NewEntry, Sealable, TreeBuilder
+from backit.engine.leaf import Extent, NewEntry
+from backit.engine.tree import TreeBuilder
 from backit.format import message
 from backit.format.v1 import tree_pb2 as pb
 from backit.ids import ChunkId, DomainId
@@ -17,6 +18,7 @@ from tests.vectors import engine_cases
 from tests.vectors.node_cases import HASH
 
 if TYPE_CHECKING:
+    from backit.engine.levels import Sealable
     from tests.vectors.case import Case
 
 

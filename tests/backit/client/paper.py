@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from backit.engine.tree import Sealable
+from backit.engine.levels import Sealable
 from backit.ids import ChunkId
 from tests.backit.client.shelf import Shelf
 

@@ -18,7 +18,9 @@ from backit.client.scan import Scanner
 from backit.crypto import primitives
 from backit.crypto.keys import DomainKeys
 from backit.engine.extents import ExtentsBuilder
-from backit.engine.tree import Extent, NewEntry, Sealable, TreeBuilder
+from backit.engine.leaf import Extent, NewEntry
+from backit.engine.levels import Sealable
+from backit.engine.tree import TreeBuilder
 from backit.errors import BackitError, NotFound
 from backit.format import node, record
 from backit.format.magic import Kind

@@ -23,7 +23,9 @@ from backit.client.cache import (
 from backit.client.excludes import Excludes
 from backit.client.scan import Scanner
 from backit.crypto import primitives
-from backit.engine.tree import ChildInfo, Leaf, NewEntry, Sealable, TreeBuilder
+from backit.engine.leaf import NewEntry
+from backit.engine.levels import ChildInfo, Sealable
+from backit.engine.tree import Leaf, TreeBuilder
 from backit.errors import Damaged
 from backit.format import node as nodes
 from backit.format.magic import Kind

@@ -51,7 +51,7 @@ def place(contents: Contents, data: bytes) -> Placement:
 
 
 def read(paper: Paper, placement: Placement) -> bytes:
-    (extent,) = placement.extents()
+    extent = placement.extent()
     chunk = paper.shelf.chunks_held[extent.chunk]
     return chunk[extent.offset : extent.offset + extent.length]
 
@@ -83,7 +83,7 @@ def test_a_placement_is_ready_when_its_bundle_has_a_name(paper: Paper, seen: See
     placement = place(contents, b"small")
     assert not placement.is_ready
     with pytest.raises(ValueError, match="not been placed"):
-        placement.extents()
+        placement.extent()
     contents.close()
     assert not placement.is_ready
     paper.keep_all()
@@ -168,7 +168,7 @@ def test_a_hit_counts_only_once_the_appliance_has_confirmed_it(
     paper.keep_all()
     place(contents, b"whatever comes next")
     assert placement.is_ready
-    assert [extent.chunk for extent in placement.extents()] == [chunk]
+    assert placement.extent().chunk == chunk
     assert read(paper, placement) == b"old"
 
 
@@ -183,7 +183,7 @@ def test_a_file_whose_old_chunk_is_gone_is_bundled_again(
     placed = [place(contents, data) for data in (b"lost", b"kept", b"new")]
     contents.close()
     assert [read(paper, placement) for placement in placed] == [b"lost", b"kept", b"new"]
-    assert [extent.chunk for extent in placed[1].extents()] == [kept]
+    assert placed[1].extent().chunk == kept
     assert sorted(b"".join(paper.chunks)) == sorted(b"lostnew")
 
 
@@ -239,7 +239,7 @@ def test_files_in_worn_bundles_are_placed_anew(paper: Paper, seen: SeenCache) ->
     contents.close()
     contents.remember()
     assert [read(paper, placement) for placement in placed] == [b"moves", b"stays"]
-    assert [extent.chunk for extent in placed[1].extents()] == [stays]
+    assert placed[1].extent().chunk == stays
     assert paper.chunks == [b"moves"]
     moved = seen.get(hash_of(b"moves")[:16])
     assert moved is not None
@@ -273,7 +273,7 @@ def test_what_a_run_no_longer_remembers_is_in_the_seen_index(
     contents.close()
     contents.remember()
     for content, placement in zip(hashes, places, strict=True):
-        (extent,) = placement.extents()
+        extent = placement.extent()
         assert seen.get(content[:16]) == (extent.chunk.raw, extent.offset, extent.length)
 
 
@@ -305,7 +305,7 @@ def test_what_kept_a_name_from_coming_is_told_to_whoever_waits(
     contents.close()
     paper.failure = Unavailable("gone")
     with pytest.raises(Unavailable):
-        placement.extents()
+        placement.extent()
     with pytest.raises(Unavailable):
         contents.remember()
 
@@ -339,6 +339,7 @@ def test_the_chunks_of_a_large_file_come_in_file_order(
     content = b"".join(pieces)
     assert data_of(paper, found, len(content)) == content
     assert (found.finish()[1] is not None) == (count > INLINE_EXTENTS_LIMIT)
+    assert found.count == len(found.finish()[0])
     assert len(paper.sound_nodes()) == len(paper.nodes)
     assert found.finish() is found.finish()
 
@@ -348,7 +349,7 @@ def test_a_large_file_waits_for_few_names_at_a_time(paper: Paper) -> None:
     found = LargeFile(paper, KEYS)
     for number in range(1000):
         found.add(memoryview(b"%d" % number))
-        assert found.ahead <= contents_module.LARGE_AHEAD
+        assert found.burden <= contents_module.LARGE_AHEAD * contents_module.PROMISE_BYTES
     assert not found.is_ready
     paper.keep_all()
     assert found.is_ready
@@ -356,7 +357,7 @@ def test_a_large_file_waits_for_few_names_at_a_time(paper: Paper) -> None:
 
 def test_names_that_have_come_are_not_kept_as_promises(paper: Paper) -> None:
     found = large(paper, [b"%d" % number for number in range(50)])
-    assert found.ahead == 0
+    assert found.burden == 0
 
 
 def test_a_large_file_without_its_chunks_fails(paper: Paper) -> None:

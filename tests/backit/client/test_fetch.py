@@ -22,7 +22,8 @@ from backit.client.scan import Batch
 from backit.client.sender import Sender
 from backit.client.vaults import Keyring
 from backit.crypto import primitives
-from backit.engine.tree import ENTRY_WEIGHT, Extent, NewEntry, TreeBuilder
+from backit.engine.leaf import ENTRY_WEIGHT, Extent, NewEntry
+from backit.engine.tree import TreeBuilder
 from backit.engine.walk import Found, walk
 from backit.errors import BackitError, Damaged, NotFound, Unavailable
 from backit.format import record

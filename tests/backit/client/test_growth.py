@@ -20,11 +20,12 @@ import pytest
 from backit.client import growth as growth_module
 from backit.client import handles, reader
 from backit.client.cache import Box, SeenCache
-from backit.client.contents import Contents
+from backit.client.contents import PROMISE_BYTES, Contents
 from backit.client.excludes import Excludes
 from backit.client.growth import Counts, Growth
 from backit.client.problems import Problems
 from backit.client.scan import Scanner
+from backit.engine import tree as tree_module
 from backit.engine.bundle import BUNDLE_MIN
 from backit.engine.chunker import LARGE_FILE
 from backit.engine.extents import extents_of
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
     from backit.client.scan import Batch
-    from backit.engine.tree import ChildInfo, Sealable
+    from backit.engine.levels import ChildInfo, Sealable
     from backit.engine.walk import Found
     from backit.ids import ChunkId
 
@@ -496,7 +497,7 @@ def test_what_waits_behind_an_open_bundle_is_bounded(
     made = make_tree(folder, 2000)
     run.grow()
     (folder / "d0/f00000").write_bytes(b"changed")
-    monkeypatch.setattr(growth_module, "QUEUE_MAX", 100)
+    monkeypatch.setattr(tree_module, "WAITING_MAX", 100)
     leaves_at: list[int] = []
     second = Run(run.folder, Paper(run.paper.shelf))
     met = 0
@@ -518,7 +519,7 @@ def test_what_waits_behind_an_open_bundle_is_bounded(
 def test_promises_of_large_files_behind_an_open_bundle_are_bounded(
     run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(growth_module, "BURDEN_MAX", 20 * growth_module.PROMISE_BYTES)
+    monkeypatch.setattr(tree_module, "HELD_MAX", 20 * PROMISE_BYTES)
     (folder / "a").write_bytes(b"small")
     for number in range(60):
         (folder / f"b{number:02}").write_bytes(b"%2d" % number * (LARGE_FILE // 2))

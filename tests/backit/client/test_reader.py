@@ -19,14 +19,15 @@ import pytest
 from backit.client import handles, metadata
 from backit.client import reader as reader_module
 from backit.client.cache import Box, SeenCache
-from backit.client.contents import Contents, LargeFile
-from backit.client.reader import Reader, Where, describe
+from backit.client.contents import Contents, LargeFile, Placement
+from backit.client.reader import Reader, describe
 from backit.crypto import primitives
 from backit.engine.chunker import LARGE_FILE, Chunker
 from backit.engine.extents import extents_of
+from backit.engine.leaf import GrowingLeaf, NewEntry
 from backit.engine.merge import is_unchanged
 from backit.engine.plan import Layout
-from backit.engine.tree import NewEntry, TreeBuilder
+from backit.engine.tree import TreeBuilder
 from backit.errors import Invalid
 from backit.format.magic import DIRECTORY_LIMIT, ENTRY_LIMIT, KIB, MIB
 from backit.format.node import Node, data_size, encode_time, entries
@@ -42,7 +43,7 @@ class Reading(NamedTuple):
     """What a reader returns."""
 
     entry: pb.Entry
-    where: Where
+    where: Placement | LargeFile | None
 
 
 @dataclass
@@ -79,11 +80,7 @@ class Desk:
     def saved(self, reading: Reading) -> bytes:
         """The file as a reader of the snapshot gets it, its leaf decoded as from the appliance."""
         self.contents.close()
-        new = NewEntry(b"", reading.entry)
-        if isinstance(reading.where, LargeFile):
-            new.extents, new.extent_tree = reading.where.finish()
-        elif reading.where is not None:
-            new.extents = reading.where.extents()
+        new = NewEntry(b"", reading.entry, content=reading.where)
         builder = TreeBuilder(KEYS, self.paper.node)
         builder.add(new)
         builder.finish()
@@ -492,11 +489,13 @@ def test_an_entry_with_many_holes_and_attributes_still_fits(
     assert not isinstance(reading.where, LargeFile)
     assert reading.where is not None
     desk.contents.close()
-    new = NewEntry(b"c\0" * (DIRECTORY_LIMIT // 2), reading.entry, reading.where.extents())
+    new = NewEntry(b"c\0" * (DIRECTORY_LIMIT // 2), reading.entry, content=reading.where)
+    leaf = GrowingLeaf()
+    leaf.add(new)
+    assert 2 * MIB < leaf.held <= ENTRY_LIMIT
     builder = TreeBuilder(KEYS, desk.paper.node)
     builder.add(new)
     builder.finish()
-    assert 2 * MIB < new.weight <= ENTRY_LIMIT
     assert len(desk.paper.sound_nodes()) == 1
 
 

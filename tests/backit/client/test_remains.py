@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from backit.client.remains import AHEAD, remains
-from backit.engine.tree import ChildInfo, Extent, Leaf, NewEntry, Sealable, TreeBuilder
+from backit.engine.leaf import Extent, NewEntry
+from backit.engine.levels import ChildInfo, Sealable
+from backit.engine.tree import Leaf, TreeBuilder
 from backit.format import node as nodes
 from backit.format.magic import Kind
 from backit.format.node import entries

@@ -24,7 +24,7 @@ from backit.client.flow import ByteGate
 from backit.client.sender import Sender
 from backit.crypto.keys import DomainKeys
 from backit.crypto.primitives import Suite
-from backit.engine.tree import Sealable
+from backit.engine.levels import Sealable
 from backit.errors import (
     BackitError,
     Internal,

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from backit.crypto.keys import DomainKeys
 from backit.engine import walk
-from backit.engine.tree import ChildInfo, Extent, Leaf, NewEntry, Sealable, TreeBuilder, make_node
+from backit.engine.leaf import Extent, NewEntry
+from backit.engine.levels import ChildInfo, Sealable, make_node
+from backit.engine.tree import Leaf, TreeBuilder
 from backit.format import node
 from backit.format.magic import Kind
 from backit.format.record import Plain

@@ -15,7 +15,7 @@ from tests.backit.engine.forests import FILES, Files, Forest, chunk, file, sort_
 from tests.backit.engine.test_tree import CHANGES, edited, many
 
 if TYPE_CHECKING:
-    from backit.engine.tree import ChildInfo
+    from backit.engine.levels import ChildInfo
 
 Found = list[tuple[ChangeKind, bytes]]
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from backit.crypto import primitives
 from backit.engine.extents import ExtentsBuilder, extents_of
-from backit.engine.tree import Extent, NewEntry, TreeBuilder
+from backit.engine.leaf import Extent, NewEntry
+from backit.engine.tree import TreeBuilder
 from backit.errors import Damaged
 from backit.format.magic import INLINE_EXTENTS_LIMIT, MIB
 from backit.format.node import Node, entries

@@ -9,17 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backit.crypto.primitives import Suite
+from backit.engine.leaf import LEAF_MAX, Extent, NewEntry, detach
+from backit.engine.levels import ChildInfo, Sealable
 from backit.engine.merge import ParentCursor
-from backit.engine.tree import (
-    LEAF_MAX,
-    ChildInfo,
-    Extent,
-    Leaf,
-    NewEntry,
-    Sealable,
-    TreeBuilder,
-    detach,
-)
+from backit.engine.tree import Leaf, TreeBuilder
 from backit.errors import Invalid
 from backit.format import message, record
 from backit.format.compression import Compressor
