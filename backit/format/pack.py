@@ -21,7 +21,7 @@ from backit.format.magic import (
     VERSION,
     Kind,
 )
-from backit.ids import AccountId, ChunkId, DomainId
+from backit.ids import AccountId, ChunkId, DomainId, PackName
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -67,6 +67,23 @@ def encode_end(sessions: Sequence[bytes], places: Sequence[Place], offset: int) 
     directory = b"".join(parts)
     foot = FOOT.pack(offset, len(directory), primitives.digest(directory), PACK_END_MAGIC)
     return directory + foot
+
+
+class Naming:
+    """The name of a pack while it is written, part after part."""
+
+    def __init__(self, head: bytes) -> None:
+        self._hasher = primitives.hasher()
+        self._hasher.update(head)
+
+    def add(self, encoded: primitives.Buffer) -> None:
+        """The next record, whole: its hash stands for it."""
+        self._hasher.update(memoryview(encoded)[-primitives.HASH_BYTES :])
+
+    def finish(self, end: bytes) -> PackName:
+        """Directory and foot, as encode_end makes them."""
+        self._hasher.update(end)
+        return PackName(self._hasher.digest())
 
 
 def directory_range(foot: bytes, size: int) -> tuple[int, int]:

@@ -224,3 +224,9 @@ def size_head(length: int) -> bytes:
     if length < 65_792:
         return b"\x60" + struct.pack("<H", length - 256)
     return b"\xa0" + struct.pack("<I", length)
+
+
+def pack_name(whole: bytes, records: list[bytes]) -> bytes:
+    """Section 8: of a good pack."""
+    (directory,) = struct.unpack_from("<I", whole, len(whole) - 44)
+    return b3(whole[:40] + b"".join(each[-32:] for each in records) + whole[directory:])

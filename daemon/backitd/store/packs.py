@@ -11,7 +11,6 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
-from backit.crypto import primitives
 from backit.errors import BackitError, Damaged, Internal, Unavailable
 from backit.format import record
 from backit.format.magic import MIB, PACK_LIMIT, RECORD_MAGIC, Kind
@@ -19,6 +18,7 @@ from backit.format.pack import (
     FOOT,
     HEAD,
     Directory,
+    Naming,
     Place,
     directory_range,
     encode_end,
@@ -131,8 +131,9 @@ class PackWriter:
         self._target = target
         self._allocated = 0
         self._written_back = 0
-        self._hasher = primitives.hasher()
         self._head = encode_head(account, kind, salt)
+        self._naming = Naming(self._head)
+        self._name: PackName | None = None
         try:
             self._draft = self._disk.draft(packs.folder)
         except OSError as error:
@@ -147,6 +148,8 @@ class PackWriter:
             self.places.append(Place(header.chunk, header.domain, start, len(encoded)))
             start += len(encoded)
         self._write([encoded for _header, encoded in records])
+        for _header, encoded in records:
+            self._naming.add(encoded)
 
     def finish(self, sessions: Sequence[bytes]) -> None:
         """Write directory and foot. Not durable yet."""
@@ -158,13 +161,16 @@ class PackWriter:
         if parse_directory(self._head, directory, foot).places != tuple(self.places):
             raise Internal("closing a pack: its directory does not say what was written")
         self._write([end])
+        self._name = self._naming.finish(end)
 
     def publish(self, moment: int) -> PackName:
         """Make it durable, then visible, then its name durable: it survives a power cut then.
 
-        `moment` (Unix seconds) becomes its time: when it was received.
+        It must be finished. `moment` (Unix seconds) becomes its time: when it was received.
         """
-        name = PackName(self._hasher.digest())
+        name = self._name
+        if name is None:
+            raise Internal("storing a pack that has not been finished")
         path = self._packs.path(name)
         disk, draft = self._disk, self._draft
         try:
@@ -220,8 +226,6 @@ class PackWriter:
         except OSError as error:
             self.discard()
             raise failure(error, "writing a pack") from error
-        for buffer in buffers:
-            self._hasher.update(buffer)
 
 
 @dataclass(frozen=True, slots=True)

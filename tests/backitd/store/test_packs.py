@@ -39,7 +39,6 @@ def test_a_pack_is_what_the_format_says(session: Session) -> None:
     session.upload(*chunks)
     (path,) = session.box.packs()
     content = path.read_bytes()
-    assert path.name == primitives.digest(content).hex()
     assert path.parent.name == path.name[:2]
     assert path.stat().st_mode & 0o777 == 0o400
     magic, version, kind, zero, account, _random = HEAD.unpack_from(content)
@@ -50,6 +49,9 @@ def test_a_pack_is_what_the_format_says(session: Session) -> None:
     assert content[HEAD.size : offset] == b"".join(chunk.record for chunk in chunks)
     directory = content[offset : offset + length]
     assert primitives.digest(directory) == digest
+    hashes = [chunk.record[-primitives.HASH_BYTES :] for chunk in chunks]
+    name = primitives.digest(content[: HEAD.size], *hashes, content[offset:])
+    assert path.name == name.hex()
     parsed = pack_format.parse_directory(content[: HEAD.size], directory, content[-FOOT.size :])
     assert parsed.sessions == (session.run.session_statement.encoded,)
     assert [place.chunk for place in parsed.places] == [chunk.id for chunk in chunks]
