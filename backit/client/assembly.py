@@ -1,8 +1,8 @@
 """A file that is put together from several pieces, which come in any order and from several
 threads.
 
-Its content is hashed in order: a piece that is next in turn from memory, one that came early from
-the file itself once its turn has come. So nothing is held but the file's handle.
+Each piece has the id of its chunk, and the list of its pieces the hash in the snapshot: whoever
+plans has seen to that. So nothing is held but the file's handle.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import os
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from backit.crypto import primitives
 from backit.errors import Damaged
 
 if TYPE_CHECKING:
@@ -19,8 +18,6 @@ if TYPE_CHECKING:
 
     from backit.client.write import NewFile
     from backit.engine.plan import Layout
-
-_BLOCK = 1 << 20
 
 
 class Assembly:
@@ -30,12 +27,10 @@ class Assembly:
 
     def __init__(
         self,
-        content_key: bytes,
         layout: Layout,
         open_file: Callable[[], NewFile],
         let_go: Callable[[], None],
     ) -> None:
-        self._hasher = primitives.keyed_hasher(content_key)
         self._layout = layout
         self._open_file = open_file
         self._let_go = let_go
@@ -46,9 +41,7 @@ class Assembly:
         self._busy = 0
         self._is_listed = False
         self._failed = False
-        # Data up to here is hashed; behind it, what is written already: start -> length.
-        self._hashed = 0
-        self._written: dict[int, int] = {}
+        self._written = 0
 
     @property
     def is_given_up(self) -> bool:
@@ -87,19 +80,17 @@ class Assembly:
         with self._lock:
             if self._failed:
                 return False
-            self._written[at] = len(data)
-            self._hash(file, data, at)
+            self._written += len(data)
             self._left -= 1
             return not self._left and self._is_listed
 
-    def take(self, wanted_hash: bytes) -> NewFile:
-        """The file, complete. Raises Damaged if its content is not that of the hash. `drop` it when
-        it is published.
+    def take(self) -> NewFile:
+        """The file, complete. Raises Damaged if something is missing. `drop` it when it is
+        published.
         """
         with self._lock:
-            found = self._hasher.digest()
-            if self._file is None or self._hashed != self._layout.data_size or found != wanted_hash:
-                raise Damaged("its content does not have the hash in the snapshot")
+            if self._file is None or self._written != self._layout.data_size:
+                raise Damaged("its pieces do not add up to the file in the snapshot")
             return self._file
 
     def drop(self) -> None:
@@ -125,21 +116,3 @@ class Assembly:
                 file.discard()
             finally:
                 self._let_go()
-
-    def _hash(self, file: NewFile, data: memoryview, at: int) -> None:
-        while (length := self._written.pop(self._hashed, None)) is not None:
-            if self._hashed == at:
-                self._hasher.update(data)
-            else:
-                for offset, _start, run in self._layout.places(self._hashed, length):
-                    self._hash_run(file, offset, run)
-            self._hashed += length
-
-    def _hash_run(self, file: NewFile, offset: int, length: int) -> None:
-        end = offset + length
-        while offset < end:
-            data = os.pread(file.fd, min(_BLOCK, end - offset), offset)
-            if not data:
-                raise Damaged("the file became shorter while it was being written")
-            self._hasher.update(data)
-            offset += len(data)

@@ -148,9 +148,9 @@ class Backup:
             counts.path = batch.directory
             for name, found in batch.entries:
                 old = cursor.find(batch.directory, name)
-                counts.met(found)
                 if old is None or not is_unchanged(old[1][old[2]][1], found):
                     counts.changed(found)
+            counts.met(batch.entries)
         return Result(None, self._totals(problems), problems)
 
     def _run(self, label: Label, trust: Trust, reading: ReadingHost) -> Result:

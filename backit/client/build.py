@@ -66,6 +66,8 @@ class Job:
     layout: Layout | None = None
     # None if the content comes in one piece.
     assembly: Assembly | None = None
+    # The content hash is that of the list of extents, which has been checked.
+    is_listed: bool = False
 
     @property
     def path(self) -> bytes:
@@ -77,7 +79,7 @@ class Job:
         return Whole(
             self.entry.name,
             self.wanted,
-            self.entry.content_hash,
+            b"" if self.is_listed else self.entry.content_hash,
             self.layout,
             self.folder.inherits,
             replace=self.action is Action.REPLACE and not self.over_directory,
@@ -100,7 +102,6 @@ class Builder:
         tally: Tally,
         writers: WritingHosts,
     ) -> None:
-        self._content_key = content_key
         self._folders = folders
         self._linker = linker
         self._tally = tally
@@ -112,12 +113,7 @@ class Builder:
     def assemble(self, job: Job) -> Assembly:
         """Begin a file that comes in pieces."""
         layout = job.layout or Layout(job.entry.size, ())
-        assembly = Assembly(
-            self._content_key,
-            layout,
-            partial(self._open_file, job),
-            partial(self._let_go, job),
-        )
+        assembly = Assembly(layout, partial(self._open_file, job), partial(self._let_go, job))
         job.assembly = assembly
         with self._lock:
             self._assemblies.add(assembly)
@@ -286,7 +282,7 @@ class Builder:
         assembly = job.assembly
         if assembly is None:
             raise Damaged("it has no content")
-        file = assembly.take(job.entry.content_hash)
+        file = assembly.take()
         self._maker.publish(file, job.whole, partial(self._warn, job))
         # It has its name now: nothing that fails from here on may take it away.
         try:

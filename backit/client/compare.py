@@ -18,8 +18,10 @@ from backit.engine.plan import Here
 from backit.format.v1 import tree_pb2 as pb
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
+    from backit.crypto.keys import DomainKeys
+    from backit.engine.leaf import Extent
     from backit.engine.plan import Layout
 
 
@@ -76,18 +78,75 @@ def _flags(directory: int, entry: pb.Entry) -> int | None:
 
 
 def same_content(
-    directory: int, entry: pb.Entry, layout: Layout, key: bytes, check: Callable[[], None]
+    directory: int,
+    entry: pb.Entry,
+    layout: Layout,
+    keys: DomainKeys,
+    extents: Iterable[Extent] | None,
+    check: Callable[[], None],
 ) -> bool:
-    """Whether a local file holds what the entry says, read in full. Raises OSError.
+    """Whether a local file holds what the entry says, read in full. Raises OSError, Damaged or
+    NotFound.
 
-    `key` is the content key; `check` is called now and then and may raise to end it.
+    `extents` if the content hash is that of their list, which has been checked. `check` is called
+    now and then and may raise to end it.
     """
-    hasher = primitives.keyed_hasher(key)
+    whole = _Chunks(keys, extents) if extents is not None else _Whole(keys, entry.content_hash)
 
     def update(data: bytes) -> None:
         check()
-        hasher.update(data)
+        whole.update(data)
 
     if not hash_content(directory, entry.name, layout, update):
         return False
-    return not layout.data_size or hasher.digest() == entry.content_hash
+    return not layout.data_size or whole.is_right()
+
+
+class _Whole:
+    """Compares data that comes bit by bit with its hash."""
+
+    def __init__(self, keys: DomainKeys, wanted: bytes) -> None:
+        self._wanted = wanted
+        self._hasher = primitives.keyed_hasher(keys.content_key)
+
+    def update(self, data: bytes) -> None:
+        self._hasher.update(data)
+
+    def is_right(self) -> bool:
+        return self._hasher.digest() == self._wanted
+
+
+class _Chunks:
+    """The same with the chunks that it should be made of, each from its beginning to its end."""
+
+    def __init__(self, keys: DomainKeys, extents: Iterable[Extent]) -> None:
+        self._key = keys.data_id_key
+        self._extents = iter(extents)
+        self._extent: Extent | None = None
+        self._left = 0
+        self._hasher = primitives.keyed_hasher(self._key)
+        self._is_right = True
+
+    def update(self, data: bytes) -> None:
+        view = memoryview(data)
+        while self._is_right and view:
+            if not self._left:
+                self._next()
+            part, view = view[: self._left], view[self._left :]
+            self._hasher.update(part)
+            self._left -= len(part)
+            if not self._left:
+                self._is_right &= (
+                    self._extent is not None and self._hasher.digest() == self._extent.chunk.raw
+                )
+
+    def is_right(self) -> bool:
+        return self._is_right and not self._left and next(self._extents, None) is None
+
+    def _next(self) -> None:
+        self._extent = next(self._extents, None)
+        self._hasher = primitives.keyed_hasher(self._key)
+        if self._extent is None or self._extent.offset:
+            self._is_right = False
+        else:
+            self._left = self._extent.length

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from backit.client.cache import SEEN_MAX
 from backit.engine.bundle import bundle_ends, bundle_overflows
-from backit.engine.extents import ExtentsBuilder
+from backit.engine.extents import ExtentList, ExtentsBuilder
 from backit.engine.leaf import Extent
 from backit.format.magic import INLINE_EXTENTS_LIMIT, KIB, MIB
 from backit.ids import ChunkId
@@ -76,7 +76,7 @@ class Placement:
             bundle = self.bundle
             if bundle is None or bundle.chunk is None or not bundle.chunk.done():
                 return None
-        return (self.extent(),), None
+        return (self.extent(),), None, b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +223,7 @@ class LargeFile:
     def __init__(self, sender: Outlet, keys: DomainKeys) -> None:
         self._sender = sender
         self._builder = ExtentsBuilder(keys, sender.node)
+        self._list = ExtentList(keys)
         self._chunks = 0
         self._ahead: deque[tuple[Promise[ChunkId], int]] = deque()
         self._found: Where | None = None
@@ -252,13 +253,15 @@ class LargeFile:
         return self.finish()
 
     def finish(self) -> Where:
-        """Its extents, or the root of their tree; no more chunks may follow."""
+        """Its extents, or the root of their tree, and their hash; no more chunks may follow."""
         if self._found is None:
             while self._ahead:
                 self._settle()
-            self._found = self._builder.finish()
+            self._found = *self._builder.finish(), self._list.digest()
         return self._found
 
     def _settle(self) -> None:
         chunk, length = self._ahead.popleft()
-        self._builder.add(Extent(chunk.result(), 0, length))
+        extent = Extent(chunk.result(), 0, length)
+        self._list.add(extent)
+        self._builder.add(extent)

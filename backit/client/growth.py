@@ -63,6 +63,11 @@ class Counts:
         self.files += len(sizes)
         self.content_bytes += sum(sizes)
 
+    def changed(self, found: os.stat_result) -> None:
+        if found.st_mode & FORMAT_MASK == REGULAR:
+            self.changed_files += 1
+            self.changed_bytes += found.st_size
+
 
 class Growth:
     """One snapshot's tree while it grows."""
@@ -153,8 +158,7 @@ class Growth:
     def _read(
         self, fd: int, name: bytes, found: os.stat_result, old: Parent | None
     ) -> NewEntry | None:
-        kind = found.st_mode & FORMAT_MASK
-        if kind not in TYPE_OF:
+        if found.st_mode & FORMAT_MASK not in TYPE_OF:
             self._skipped(name, "a socket, or of a type that cannot be saved")
             return None
         old_hash = b""
@@ -165,10 +169,9 @@ class Growth:
         if old is not None and content is None and entry.content_hash:
             before = detach(old[0].node, *old[1][old[2]])
             new.extents, new.extent_tree = before.extents, before.extent_tree
-        elif kind == REGULAR:
-            self._counts.changed_files += 1
-            self._counts.changed_bytes += found.st_size
-        if found.st_nlink > 1 and entry.links and entry.content_hash:
+        else:
+            self._counts.changed(found)
+        if found.st_nlink > 1 and entry.links and (content is not None or entry.content_hash):
             self._remember_link(new)
         return new
 

@@ -17,7 +17,8 @@ from backit.client.compare import compare, compare_metadata, same_content
 from backit.client.imprint import reason
 from backit.client.links import Member, Role
 from backit.client.write import is_ending, look
-from backit.engine.extents import extents_of
+from backit.engine.extents import ExtentList, extents_of, is_listed, list_hash
+from backit.engine.leaf import Extent
 from backit.engine.plan import Action, Here, Layout, Overwrite, Window, decide
 from backit.errors import Damaged, NotFound
 from backit.format.v1 import tree_pb2 as pb
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from backit.client.links import Group, Links
     from backit.client.outcome import RestoreOptions, Tally
     from backit.client.site import Site, Target
+    from backit.crypto.keys import DomainKeys
     from backit.engine.walk import Found, Load
 
 # Jobs without chunks that are handed over together, and what they count for.
@@ -44,6 +46,8 @@ JOB_BYTES = 1024
 UNSURE_AT_ONCE = 256
 # Files in several pieces that may be open at a time.
 ASSEMBLIES_MAX = 64
+
+OTHER_LIST = "the list of its pieces does not have the hash in the snapshot"
 
 # A directory that the walk has yet to reach: its folder, and whether all below it is lost.
 _Ahead = tuple[bytes, "Folder | None", bool]
@@ -66,7 +70,7 @@ class _Level:
 class Scene:
     """What a placer works with."""
 
-    content_key: bytes
+    keys: DomainKeys
     load: Load
     owners: Owners
     options: RestoreOptions
@@ -270,13 +274,14 @@ class Placer:
         try:
             with scene.folders.using(job.folder) as directory:
                 check = scene.crew.check
-                if not same_content(directory, entry, layout, scene.content_key, check):
+                extents = extents_of(entry, job.leaf, scene.load) if is_listed(entry) else None
+                if not same_content(directory, entry, layout, scene.keys, extents, check):
                     return Here.OTHER
                 found = look(directory, entry.name)
                 if found is None:
                     return Here.NOTHING
                 return compare_metadata(directory, found, entry, job.wanted)
-        except PermissionError:
+        except (PermissionError, Damaged, NotFound):
             return Here.OTHER  # what cannot be read is not known to be right
         except OSError as error:
             return error
@@ -332,9 +337,14 @@ class Placer:
         entry = job.entry
         if entry.holes:
             job.layout = _layout(entry)
+        job.is_listed = is_listed(entry)
         if len(entry.extents) == 1:
-            only = entry.extents[0]
-            self._window.add(job.leaf.references[only.chunk], (job, 0, only.offset, only.length))
+            extent = entry.extents[0]
+            only = Extent(job.leaf.references[extent.chunk], extent.offset, extent.length)
+            if job.is_listed and list_hash(self._scene.keys, only) != entry.content_hash:
+                self._scene.builder.fail(job, OTHER_LIST)
+                return
+            self._window.add(only.chunk, (job, 0, only.offset, only.length))
         else:
             self._want_pieces(job)
         if self._window.is_full or self._assemblies >= ASSEMBLIES_MAX:
@@ -345,8 +355,10 @@ class Placer:
         assembly = scene.builder.assemble(job)
         self._assemblies += 1
         at = 0
+        listed = ExtentList(scene.keys)
         try:
             for extent in extents_of(job.entry, job.leaf, scene.load):
+                listed.add(extent)
                 assembly.expect()
                 self._window.add(extent.chunk, (job, at, extent.offset, extent.length))
                 at += extent.length
@@ -357,7 +369,9 @@ class Placer:
         except (Damaged, NotFound) as error:
             scene.builder.fail(job, str(error))
             return
-        if assembly.all_expected():
+        if listed.digest() != job.entry.content_hash:
+            scene.builder.fail(job, OTHER_LIST)
+        elif assembly.all_expected():
             scene.crew.submit(0, scene.builder.finish_assembly, job)
 
     def _fetch_window(self) -> None:

@@ -1,9 +1,9 @@
 """Reads one file for a backup: what it is, what it holds, and whether it held still meanwhile.
 
-A file whose size or times change while it is read is read once more; if they change again the
-second reading is kept and marked inconsistent. What cannot be read of an entry beside its content
-is reported and left out, and the entry's ctime is set a nanosecond back, so that the next backup
-does not take it for unchanged. Where the bytes go is contents.py's business.
+A file whose size or times change while it is read is read again; if they go on changing, the last
+of up to three readings is kept and marked inconsistent. What cannot be read of an entry beside its
+content is reported and left out, and the entry's ctime is set a nanosecond back, so that the next
+backup does not take it for unchanged. Where the bytes go is contents.py's business.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 from backit.client import handles, metadata
 from backit.client.contents import Contents, LargeFile, Placement
 from backit.crypto import primitives
-from backit.engine.chunker import LARGE_FILE, Chunker
+from backit.engine.chunker import Chunker
 from backit.engine.file_types import FORMAT_MASK, REGULAR, TYPE_OF
 from backit.engine.leaf import ATTRIBUTE_WEIGHT
 from backit.errors import Invalid
-from backit.format.magic import ENTRY_LIMIT, MIB
+from backit.format.magic import ENTRY_LIMIT, LARGE_FILE, MIB
 from backit.format.node import TIME_LIMIT, TIME_OFFSET, encode_time
 from backit.format.v1 import tree_pb2 as pb
 
@@ -241,7 +241,7 @@ class Reader:
             return entry, self._place(entry, data, parent_hash)
         else:
             ranges = ((0, size),)
-        return entry, self._read_large(fd, entry, ranges)
+        return entry, self._read_large(fd, entry, ranges, parent_hash)
 
     def _read_sparse(
         self, fd: int, entry: pb.Entry, ranges: Sequence[tuple[int, int]], parent_hash: bytes
@@ -264,19 +264,19 @@ class Reader:
             return None
         return self._contents.small(data, content_hash)
 
-    def _read_large(self, fd: int, entry: pb.Entry, ranges: Sequence[tuple[int, int]]) -> LargeFile:
+    def _read_large(
+        self, fd: int, entry: pb.Entry, ranges: Sequence[tuple[int, int]], parent_hash: bytes
+    ) -> Placement | LargeFile | None:
         window = _Window(self._chunker, LargeFile(self._sender, self._keys), self._memory)
-        hasher = primitives.keyed_hasher(self._content_key)
         read: list[int] = []
         for offset, length in ranges:
-            read.append(_read_through(fd, offset, length, window, hasher.update))
+            read.append(_read_through(fd, offset, length, window))
             if read[-1] < length:
                 break
-        large = window.finish()
         _set_size(entry, ranges, read)
-        if sum(read):
-            entry.content_hash = hasher.digest()
-        return large
+        if sum(read) < LARGE_FILE:  # it has become shorter meanwhile, and nothing was cut yet
+            return self._place(entry, window.all_of_it(), parent_hash)
+        return window.finish()
 
 
 class _Window:
@@ -298,6 +298,10 @@ class _Window:
 
     def filled(self, got: int) -> None:
         self._used += got
+
+    def all_of_it(self) -> bytes:
+        """What is there, of a file that is shorter than the window."""
+        return bytes(self._view[: self._used])
 
     def finish(self) -> LargeFile:
         self._cut(is_last=True)
@@ -334,17 +338,13 @@ def _read_up_to(fd: int, offset: int, length: int) -> bytes:
     return data
 
 
-def _read_through(
-    fd: int, offset: int, length: int, window: _Window, update: Callable[[memoryview], object]
-) -> int:
+def _read_through(fd: int, offset: int, length: int, window: _Window) -> int:
     """Read a range into the window. Returns its length, or less if the file ends in it."""
     read = 0
     while read < length:
-        room = window.room(length - read)
-        got = os.preadv(fd, [room], offset + read)
+        got = os.preadv(fd, [window.room(length - read)], offset + read)
         if not got:
             break
-        update(room[:got])
         window.filled(got)
         read += got
     return read

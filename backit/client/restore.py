@@ -104,7 +104,7 @@ class Restore:
         flusher = Flusher()
         fetcher = Fetcher(self._source, builder, crew, self._stop, flusher.count)
         scene = Scene(
-            content_key=self._keys.content_key,
+            keys=self._keys,
             load=self._load,
             owners=owners,
             options=options,

@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 class Whole(NamedTuple):
     """A file that is to be made.
 
-    `inherits`: its directory gives it attributes or flags of its own. `layout` is None where there
-    are no holes. `over_directory`: an empty directory may stand in its place.
+    `content_hash` is empty where the content has been checked already. `inherits`: its directory
+    gives it attributes or flags of its own. `layout` is None where there are no holes.
+    `over_directory`: an empty directory may stand in its place.
     """
 
     name: bytes
@@ -73,7 +74,7 @@ class Maker:
 
         Raises Damaged if the content is not that of the hash, or OSError; then it is not there.
         """
-        if len(data):
+        if len(data) and whole.content_hash:
             found = primitives.keyed_digest(self._content_key, data)
             if found != whole.content_hash:
                 raise Damaged("its content does not have the hash in the snapshot")

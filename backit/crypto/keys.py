@@ -168,6 +168,10 @@ class DomainKeys:
         return primitives.derive("content hash", self.secret)
 
     @cached_property
+    def content_list_key(self) -> bytes:
+        return primitives.derive("content list", self.secret)
+
+    @cached_property
     def boundary_key(self) -> bytes:
         return primitives.derive("node boundary", self.secret)
 

@@ -16,9 +16,6 @@ from backit.format.magic import KIB, MIB
 if TYPE_CHECKING:
     from backit.crypto.keys import DomainKeys
 
-# Files below this go into bundles.
-LARGE_FILE = 512 * KIB
-
 CUT_MIN = 256 * KIB
 CUT_AVERAGE = MIB
 CUT_MAX = 4 * MIB

@@ -1,14 +1,17 @@
-"""Extent trees: where the data of a file with more than 64 extents lies (FORMAT.md section 6)."""
+"""Where the data of large files lies: the tree of more than 64 extents, and the hash of their list
+(FORMAT.md section 6).
+"""
 
 from __future__ import annotations
 
 import struct
 from typing import TYPE_CHECKING
 
+from backit.crypto import primitives
 from backit.engine.leaf import Extent
 from backit.engine.levels import ChildInfo, Emit, Levels, make_node
 from backit.errors import Damaged
-from backit.format.magic import EXTENTS_LIMIT, INLINE_EXTENTS_LIMIT
+from backit.format.magic import EXTENTS_LIMIT, INLINE_EXTENTS_LIMIT, LARGE_FILE
 from backit.format.node import data_size
 from backit.format.v1 import tree_pb2 as pb
 from backit.ids import ChunkId
@@ -25,6 +28,7 @@ THRESHOLD = 2**32 // 96
 READ_AHEAD = 16
 
 _U32 = struct.Struct("<I")
+_PLACE = struct.Struct("<32sII")
 
 
 class ExtentsBuilder:
@@ -65,6 +69,32 @@ class ExtentsBuilder:
     def _close_leaf(self) -> None:
         extents, self._open = self._open, []
         self._levels.add(_make_leaf(extents, self._keys, self._emit))
+
+
+class ExtentList:
+    """The content hash of a large file, from its extents in order."""
+
+    def __init__(self, keys: DomainKeys) -> None:
+        self._hasher = primitives.keyed_hasher(keys.content_list_key)
+
+    def add(self, extent: Extent) -> None:
+        self._hasher.update(_PLACE.pack(extent.chunk.raw, extent.offset, extent.length))
+
+    def digest(self) -> bytes:
+        return self._hasher.digest()
+
+
+def list_hash(keys: DomainKeys, *extents: Extent) -> bytes:
+    """The same of a few extents."""
+    listed = ExtentList(keys)
+    for extent in extents:
+        listed.add(extent)
+    return listed.digest()
+
+
+def is_listed(entry: pb.Entry) -> bool:
+    """Whether the content hash of a file with data is that of the list of its extents."""
+    return len(entry.extents) != 1 or data_size(entry) >= LARGE_FILE
 
 
 def extents_of(entry: pb.Entry, leaf: Node, load: Load) -> Iterator[Extent]:

@@ -46,8 +46,9 @@ class Extent(NamedTuple):
     length: int
 
 
-# Extents that stand in the entry itself, or the root of their tree.
-Where = tuple[Sequence[Extent], ChunkId | None]
+# Extents that stand in the entry itself, or the root of their tree; and the content hash, if the
+# entry has none yet.
+Where = tuple[Sequence[Extent], ChunkId | None, bytes]
 
 
 class Content(Protocol):
@@ -73,7 +74,7 @@ class NewEntry:
     """An entry that is not in the parent snapshot as it stands.
 
     `message` has everything but extents and extent_tree, which name chunks by index. With `content`
-    those are not known yet.
+    those are not known yet, nor is the content hash of a large file.
     """
 
     directory: bytes
@@ -136,7 +137,9 @@ class GrowingLeaf:
                 if where is None:
                     self._named = position
                     return False
-                entry.extents, entry.extent_tree = where
+                entry.extents, entry.extent_tree, content_hash = where
+                if content_hash:
+                    entry.message.content_hash = content_hash
                 entry.content = None
         self._named = len(self.entries)
         return True

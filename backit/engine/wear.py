@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from backit.engine.chunker import LARGE_FILE
-from backit.format.magic import MIB
+from backit.format.magic import LARGE_FILE, MIB
 from backit.format.node import Node, entries
 
 if TYPE_CHECKING:

@@ -23,6 +23,9 @@ SNAPSHOT_BODY_MIN = KIB
 PACK_TARGET = 32 * MIB
 PACK_LIMIT = 128 * MIB
 
+# Files with less data than this go into bundles.
+LARGE_FILE = 512 * KIB
+
 # What a node may hold; where a writer ends one is in backit.engine.
 ENTRIES_LIMIT = 400
 EXTENTS_LIMIT = 1024

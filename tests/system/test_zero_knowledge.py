@@ -112,7 +112,12 @@ def keys_of(anna: Person, box: Box) -> dict[str, list[bytes]]:
         "root": [kept.root.secret, kept.root.wrap_key, kept.root.owner.seed],
         "vault": [each.secret for each in keyring.vaults.values()],
         "session": sessions,
-        "domain": [device.domain.secret, device.domain.data_id_key, device.domain.content_key],
+        "domain": [
+            device.domain.secret,
+            device.domain.data_id_key,
+            device.domain.content_key,
+            device.domain.content_list_key,
+        ],
         "device": [device.signing.seed],
     }
 

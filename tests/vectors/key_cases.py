@@ -80,6 +80,7 @@ def _keys() -> Iterator[Case]:
         data_id_key=derive("data id", domain),
         node_id_key=derive("node id", domain),
         content_key=derive("content hash", domain),
+        content_list_key=derive("content list", domain),
         boundary_key=derive("node boundary", domain),
         chunker_seed=seed & (2**63 - 1),
     )

@@ -84,6 +84,7 @@ def values_of(
                 "data_id_key": made.data_id_key.hex(),
                 "node_id_key": made.node_id_key.hex(),
                 "content_key": made.content_key.hex(),
+                "content_list_key": made.content_list_key.hex(),
                 "boundary_key": made.boundary_key.hex(),
                 "chunker_seed": made.chunker_seed,
             }

@@ -17,13 +17,13 @@ from backit.client.restore import Restore
 from backit.client.scan import Scanner
 from backit.crypto import primitives
 from backit.crypto.keys import DomainKeys
-from backit.engine.extents import ExtentsBuilder
-from backit.engine.leaf import Extent, NewEntry
+from backit.engine.extents import ExtentList, ExtentsBuilder
+from backit.engine.leaf import Extent, NewEntry, Where
 from backit.engine.levels import Sealable
 from backit.engine.tree import TreeBuilder
 from backit.errors import BackitError, NotFound
 from backit.format import node, record
-from backit.format.magic import Kind
+from backit.format.magic import LARGE_FILE, Kind
 from backit.format.node import Node, encode_time, entry_key
 from backit.format.record import Plain
 from backit.format.v1 import tree_pb2 as pb
@@ -104,7 +104,9 @@ class Saver:
             if item.data:
                 item.entry.content_hash = primitives.keyed_digest(KEYS.content_key, item.data)
             if len(item.data) >= self.cut:
-                new.extents, new.extent_tree = self._large(item.data)
+                new.extents, new.extent_tree, hash_of_list = self._large(item.data)
+                if len(new.extents) != 1 or len(item.data) >= LARGE_FILE:
+                    item.entry.content_hash = hash_of_list
                 item.data = b""
             waiting.append((new, item.data))
             held += len(item.data)
@@ -114,12 +116,14 @@ class Saver:
         self._close_bundle(builder, waiting)
         return builder.finish().chunk
 
-    def _large(self, data: bytes) -> tuple[Sequence[Extent], ChunkId | None]:
-        extents = ExtentsBuilder(KEYS, self.shelf.emit)
+    def _large(self, data: bytes) -> Where:
+        extents, listed = ExtentsBuilder(KEYS, self.shelf.emit), ExtentList(KEYS)
         for start in range(0, len(data), self.cut):
             piece = data[start : start + self.cut]
-            extents.add(Extent(self.shelf.put(piece), 0, len(piece)))
-        return extents.finish()
+            extent = Extent(self.shelf.put(piece), 0, len(piece))
+            extents.add(extent)
+            listed.add(extent)
+        return *extents.finish(), listed.digest()
 
     def _close_bundle(self, builder: TreeBuilder, waiting: list[tuple[NewEntry, bytes]]) -> None:
         together = b"".join(data for _new, data in waiting)

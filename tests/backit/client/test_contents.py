@@ -13,7 +13,8 @@ from backit.client.cache import Box, SeenCache
 from backit.client.contents import Contents, LargeFile, Placement
 from backit.crypto import primitives
 from backit.engine.bundle import BUNDLE_MAX, BUNDLE_MIN
-from backit.engine.extents import extents_of
+from backit.engine.extents import extents_of, list_hash
+from backit.engine.leaf import Extent
 from backit.errors import Unavailable
 from backit.format.magic import INLINE_EXTENTS_LIMIT, KIB
 from backit.format.node import Node
@@ -318,7 +319,7 @@ def large(paper: Paper, pieces: Sequence[bytes]) -> LargeFile:
 
 
 def data_of(paper: Paper, found: LargeFile, size: int) -> bytes:
-    extents, tree = found.finish()
+    extents, tree, _hash = found.finish()
     entry = pb.Entry(name=b"f", size=size)
     if tree is not None:
         entry.extent_tree = 1
@@ -340,6 +341,8 @@ def test_the_chunks_of_a_large_file_come_in_file_order(
     assert data_of(paper, found, len(content)) == content
     assert (found.finish()[1] is not None) == (count > INLINE_EXTENTS_LIMIT)
     assert found.count == len(found.finish()[0])
+    listed = [Extent(paper.shelf.put(piece), 0, len(piece)) for piece in pieces]
+    assert found.finish()[2] == list_hash(KEYS, *listed)
     assert len(paper.sound_nodes()) == len(paper.nodes)
     assert found.finish() is found.finish()
 

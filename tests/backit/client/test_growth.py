@@ -27,13 +27,12 @@ from backit.client.problems import Problems
 from backit.client.scan import Scanner
 from backit.engine import tree as tree_module
 from backit.engine.bundle import BUNDLE_MIN
-from backit.engine.chunker import LARGE_FILE
 from backit.engine.extents import extents_of
 from backit.engine.tree import Leaf
 from backit.engine.walk import walk
 from backit.errors import Invalid, NoSpace
 from backit.format import node as nodes
-from backit.format.magic import KIB, Kind
+from backit.format.magic import KIB, LARGE_FILE, Kind
 from backit.format.record import Plain
 from backit.format.v1 import tree_pb2 as pb
 from tests.backit.client.paper import Paper

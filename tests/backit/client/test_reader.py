@@ -22,14 +22,14 @@ from backit.client.cache import Box, SeenCache
 from backit.client.contents import Contents, LargeFile, Placement
 from backit.client.reader import Reader, describe
 from backit.crypto import primitives
-from backit.engine.chunker import LARGE_FILE, Chunker
-from backit.engine.extents import extents_of
+from backit.engine.chunker import Chunker
+from backit.engine.extents import extents_of, is_listed, list_hash
 from backit.engine.leaf import GrowingLeaf, NewEntry
 from backit.engine.merge import is_unchanged
 from backit.engine.plan import Layout
 from backit.engine.tree import TreeBuilder
 from backit.errors import Invalid
-from backit.format.magic import DIRECTORY_LIMIT, ENTRY_LIMIT, KIB, MIB
+from backit.format.magic import DIRECTORY_LIMIT, ENTRY_LIMIT, KIB, LARGE_FILE, MIB
 from backit.format.node import Node, data_size, encode_time, entries
 from backit.format.v1 import tree_pb2 as pb
 from tests.backit.client.paper import Paper
@@ -101,9 +101,13 @@ class Desk:
         data = b"".join(
             bytes(content[offset : offset + length]) for offset, length in layout.stretches()
         )
-        assert entry.content_hash == (
-            primitives.keyed_digest(KEYS.content_key, data) if data else b""
-        )
+        if data and is_listed(entry):
+            extents = extents_of(entry, leaf, self.paper.shelf.load)
+            assert entry.content_hash == list_hash(KEYS, *extents)
+        else:
+            assert entry.content_hash == (
+                primitives.keyed_digest(KEYS.content_key, data) if data else b""
+            )
         return bytes(content)
 
 

@@ -11,10 +11,13 @@ from pathlib import Path
 import pytest
 
 from backit.client.outcome import NOTES_MAX, RestoreOptions, Silent
+from backit.client.place import OTHER_LIST
 from backit.client.restore import Restore
 from backit.client.write import is_temporary
+from backit.engine.leaf import GrowingLeaf
 from backit.engine.plan import Action
 from backit.errors import BackitError, Damaged, NotFound, TargetFull, Unavailable
+from backit.format.magic import LARGE_FILE
 from backit.format.node import encode_time
 from backit.ids import ChunkId
 from tests.backit.client.interruptions import interrupts
@@ -106,19 +109,37 @@ def test_a_large_file_with_one_lost_chunk_is_not_there(
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-@pytest.mark.parametrize("size", [100, 100_000])
-def test_content_that_is_not_that_of_the_hash_is_not_written(tmp_path: Path, size: int) -> None:
+# A small file, one of several pieces, one so large that its hash is that of the list of one piece.
+SIZES = {"small": (100, 200), "pieces": (100_000, 10_000), "large": (LARGE_FILE, LARGE_FILE)}
+WHOSE = {
+    "small": "its content",
+    "pieces": "the list of its pieces",
+    "large": "the list of its pieces",
+}
+
+
+@pytest.mark.parametrize("kind", SIZES)
+def test_content_that_is_not_that_of_the_hash_is_not_written(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The source vouches for each chunk; that the right ones were put together is checked here."""
+    size, cut = SIZES[kind]
     data = random.Random(2).randbytes(size)
-    saver = Saver(cut=10_000)
-    items = [file("file", data)]
-    root = saver.save(items)
-    for chunk, found in saver.shelf.chunks_held.items():
-        saver.shelf.chunks_held[chunk] = found[:-1] + bytes([found[-1] ^ 1])
-        break
+    saver = Saver(cut=cut)
+    real = GrowingLeaf.name_chunks
+
+    def spoil(leaf: GrowingLeaf, *, wait: bool) -> bool:
+        named = real(leaf, wait=wait)
+        for entry in leaf.entries:
+            entry.message.content_hash = bytes(32)
+        return named
+
+    with monkeypatch.context() as patch:
+        patch.setattr(GrowingLeaf, "name_chunks", spoil)
+        root = saver.save([file("file", data)])
     result = restore(root, saver.shelf, tmp_path / "target")
     assert [note.why for note in result.failures] == [
-        "its content does not have the hash in the snapshot"
+        "its content does not have the hash in the snapshot" if kind == "small" else OTHER_LIST
     ]
     assert os.listdir(tmp_path / "target") == []
 

@@ -7,9 +7,8 @@ import random
 import pytest
 
 from backit.engine import wear as wear_module
-from backit.engine.chunker import LARGE_FILE
 from backit.engine.wear import ALIVE_MIN, BUDGET_MIN, Wear, died_since, is_due
-from backit.format.magic import MIB
+from backit.format.magic import LARGE_FILE, MIB
 from backit.format.node import Node
 from backit.format.v1 import tree_pb2 as pb
 from backit.ids import ChunkId
