@@ -241,7 +241,8 @@ class SeenCache:
 
     def get(self, content: bytes) -> tuple[bytes, int, int] | None:
         """(chunk, offset, length) of a content hash's first 16 bytes."""
-        place = self._loaded().get(content)
+        rows = self._rows if self._rows is not None else self._loaded()
+        place = rows.get(content)
         if place is None and self._older is not None:
             place = self._older.get(content)
         if place is None:

@@ -127,7 +127,9 @@ class Contents:
         placed = self._placed.get(key) or self._placed_before.get(key)
         if placed is not None and placed.length == len(data):
             return placed
-        placement = self._remember_placed(key, Placement(len(data)))
+        if len(self._placed) >= SEEN_MAX // 2:
+            self._hand_over()
+        placement = self._placed[key] = Placement(len(data))
         old = self._seen.get(key)
         if old is None or old[2] != len(data) or old[0] in self._worn:
             self._bundle_up(data, content_hash, placement)
@@ -173,12 +175,6 @@ class Contents:
                 rest[key] = placement
         # In one go: taking the oldest out of a large dict one by one is slow.
         self._placed_before, self._placed = rest | self._placed, {}
-
-    def _remember_placed(self, key: bytes, placement: Placement) -> Placement:
-        if len(self._placed) >= SEEN_MAX // 2:
-            self._hand_over()
-        self._placed[key] = placement
-        return placement
 
     def _release_held(self) -> None:
         """Place what has been answered; wait for answers if too much is held."""

@@ -164,14 +164,13 @@ class Growth:
         old_hash = b""
         if old is not None and not self._is_worn(old):
             old_hash = old[1][old[2]][1].content_hash
-        entry, content = self._reader.read(fd, name, found, old_hash)
-        new = NewEntry(self._directory, entry, content=content)
-        if old is not None and content is None and entry.content_hash:
+        new = self._reader.read(self._directory, fd, name, found, old_hash)
+        if old is not None and new.content is None and new.message.content_hash:
             before = detach(old[0].node, *old[1][old[2]])
             new.extents, new.extent_tree = before.extents, before.extent_tree
         else:
             self._counts.changed(found)
-        if found.st_nlink > 1 and entry.links and (content is not None or entry.content_hash):
+        if found.st_nlink > 1 and new.message.links:
             self._remember_link(new)
         return new
 
@@ -189,6 +188,8 @@ class Growth:
 
     def _remember_link(self, new: NewEntry) -> None:
         entry = new.message
+        if new.content is None and not entry.content_hash:
+            return  # without data nothing is saved by remembering it
         self._links[entry.link_device, entry.inode] = new
         if len(self._links) > LINKS_MAX:
             self._links.popitem(last=False)

@@ -38,6 +38,7 @@ Attributes = tuple[tuple[bytes, bytes], ...]
 # linux/fs.h: _IOR('f', 1, long), although the kernel fills an int only.
 _GET_FLAGS = 0x80006601 | struct.calcsize("l") << 16
 _FLAGS = struct.Struct("=I4x")
+_ROOM = bytes(_FLAGS.size)
 _NO_FLAGS = (errno.ENOTTY, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS, errno.EPERM)
 
 # Holes kept of one file: half of what an entry may weigh. The smallest above are read as data.
@@ -103,9 +104,8 @@ def read_flags(fd: int) -> int:
 
 def all_flags(fd: int) -> int:
     """Inode flags without the mask."""
-    found = bytearray(_FLAGS.size)
     try:
-        ioctl(fd, _GET_FLAGS, found)
+        found = ioctl(fd, _GET_FLAGS, _ROOM)
     except OSError as error:
         if error.errno not in _NO_FLAGS:
             raise

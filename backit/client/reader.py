@@ -17,7 +17,7 @@ from backit.client.contents import Contents, LargeFile, Placement
 from backit.crypto import primitives
 from backit.engine.chunker import Chunker
 from backit.engine.file_types import FORMAT_MASK, REGULAR, TYPE_OF
-from backit.engine.leaf import ATTRIBUTE_WEIGHT
+from backit.engine.leaf import ATTRIBUTE_WEIGHT, NewEntry
 from backit.errors import Invalid
 from backit.format.magic import ENTRY_LIMIT, LARGE_FILE, MIB
 from backit.format.node import TIME_LIMIT, TIME_OFFSET, encode_time
@@ -43,7 +43,7 @@ _REGULAR, _DIRECTORY = pb.FILE_TYPE_REGULAR, pb.FILE_TYPE_DIRECTORY
 
 # A file as it was read: the entry without its extents, and the content, if there is any that has to
 # be stored. A plain tuple: there are millions.
-Reading = tuple[pb.Entry, Placement | LargeFile | None]
+_Reading = tuple[pb.Entry, Placement | LargeFile | None]
 
 
 def describe(name: bytes, found: os.stat_result) -> pb.Entry:
@@ -96,41 +96,46 @@ class Reader:
         # One for all large files: to have fresh memory cleared takes longer than to read into it.
         self._memory = bytearray(WINDOW)
 
-    def read(self, dir_fd: int, name: bytes, found: os.stat_result, parent_hash: bytes) -> Reading:
-        """Read one name of an open directory. Raises OSError if that cannot be done.
+    def read(
+        self, directory: bytes, fd: int, name: bytes, found: os.stat_result, parent_hash: bytes
+    ) -> NewEntry:
+        """Read one name of a directory, which is open as `fd`. Raises OSError if that cannot be
+        done, Invalid for what has been replaced meanwhile.
 
         `found` is what the scan saw. `parent_hash` is the content hash that the parent snapshot has
-        for this path, or empty: content that is still the same is not placed again (None, although
-        there is data).
+        for this path, or empty: content that is still the same is not placed again (it is None,
+        although there is data).
         """
         started = time.time_ns() + TIME_OFFSET
-        content: Placement | LargeFile | None = None
         if found.st_mode & FORMAT_MASK == REGULAR:
-            entry, content = self._read_file(dir_fd, name, found, parent_hash)
+            new = self._read_file(directory, fd, name, found, parent_hash)
         else:
-            entry = self._read_other(dir_fd, name, found)
-        if -TICK_NS < entry.ctime - started < AHEAD_NS:
-            _look_again(entry)
+            new = NewEntry(directory, self._read_other(fd, name, found))
+        if started - TICK_NS < new.message.ctime < started + AHEAD_NS:
+            _look_again(new.message)
         if not _EARLIEST <= found.st_mtime_ns <= _LATEST:
             self._report(name, "its time of change does not lie between 1900 and 2484")
-        return entry, content
+        return new
 
     def _read_file(
-        self, dir_fd: int, name: bytes, found: os.stat_result, parent_hash: bytes
-    ) -> Reading:
+        self, directory: bytes, dir_fd: int, name: bytes, found: os.stat_result, parent_hash: bytes
+    ) -> NewEntry:
         fd = handles.open_for_reading(dir_fd, name)
         try:
             reading = self._read_still(fd, name, found, parent_hash)
+            has_holes = False
             if reading is None:
                 reading = self._read_regular(fd, name, parent_hash)
-            self._look_at(fd, reading[0])
-            return reading
+                has_holes = bool(reading[0].holes)
+            has_attributes = self._look_at(fd, reading[0])
         finally:
             os.close(fd)
+        is_plain = not (has_holes or has_attributes)
+        return NewEntry(directory, reading[0], content=reading[1], is_plain=is_plain)
 
     def _read_still(
         self, fd: int, name: bytes, found: os.stat_result, parent_hash: bytes
-    ) -> Reading | None:
+    ) -> _Reading | None:
         """Nearly every file: small, without holes, and still what the scan saw. None for others."""
         size = found.st_size
         if size >= LARGE_FILE or found.st_blocks * 512 < size:
@@ -175,8 +180,8 @@ class Reader:
             finally:
                 os.close(fd)
 
-    def _look_at(self, fd: int, entry: pb.Entry) -> None:
-        """Flags and attributes of what is open."""
+    def _look_at(self, fd: int, entry: pb.Entry) -> bool:
+        """Flags and attributes of what is open; whether it has any attributes."""
         try:
             flags = metadata.read_flags(fd)
             if flags:
@@ -187,9 +192,10 @@ class Reader:
             attributes = metadata.read_attributes(fd)
         except OSError as error:
             self._lacks(entry, f"its attributes cannot be read: {_reason(error)}")
-        else:
-            if attributes:
-                self._add_attributes(entry, attributes)
+            return False
+        if attributes:
+            self._add_attributes(entry, attributes)
+        return bool(attributes)
 
     def _add_attributes(self, entry: pb.Entry, attributes: metadata.Attributes) -> None:
         room = ATTRIBUTES_MAX
@@ -205,7 +211,7 @@ class Reader:
         self._report(entry.name, why)
         _look_again(entry)
 
-    def _read_regular(self, fd: int, name: bytes, parent_hash: bytes) -> Reading:
+    def _read_regular(self, fd: int, name: bytes, parent_hash: bytes) -> _Reading:
         before = os.fstat(fd)
         for is_second in (False, True):
             try:
@@ -224,7 +230,7 @@ class Reader:
 
     def _read_once(
         self, fd: int, name: bytes, found: os.stat_result, parent_hash: bytes
-    ) -> Reading:
+    ) -> _Reading:
         entry = describe(name, found)
         size = found.st_size
         if not size:

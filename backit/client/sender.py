@@ -54,7 +54,7 @@ GATHER_SECONDS = 0.05
 HANDFUL_MAX = 1024
 NODE_OVERHEAD = 4 * KIB
 CLAIMED_MAX = 100_000
-SEALING_NICENESS = 5
+SEALING_NICENESS = 10
 # Between two signs of life: after 60 seconds of silence another run may take the series over.
 RENEW_SECONDS = 20.0
 

@@ -74,7 +74,8 @@ class NewEntry:
     """An entry that is not in the parent snapshot as it stands.
 
     `message` has everything but extents and extent_tree, which name chunks by index. With `content`
-    those are not known yet, nor is the content hash of a large file.
+    those are not known yet, nor is the content hash of a large file. `is_plain` entries are known
+    to have no attributes and no holes: to ask a message is dear.
     """
 
     directory: bytes
@@ -82,6 +83,7 @@ class NewEntry:
     extents: Sequence[Extent] = ()
     extent_tree: ChunkId | None = None
     content: Content | None = None
+    is_plain: bool = field(default=False, compare=False)
 
 
 def detach(leaf: Node, directory: bytes, entry: pb.Entry) -> NewEntry:
@@ -112,9 +114,8 @@ class GrowingLeaf:
         count = len(entry.extents) if content is None else content.count
         weight = ENTRY_WEIGHT + len(entry.directory) + len(message.name) + len(message.target)
         weight += EXTENT_WEIGHT * count
-        if message.holes:
+        if not entry.is_plain:
             weight += HOLE_WEIGHT * len(message.holes)
-        if message.attributes:
             weight += sum(ATTRIBUTE_WEIGHT + len(a.name) + len(a.value) for a in message.attributes)
         if weight > EXTENT_WEIGHT * INLINE_EXTENTS_LIMIT:
             _check_fits(entry, weight, count)

@@ -98,7 +98,7 @@ class TreeBuilder:
         leaf = self._open
         if leaf.add(entry) or (
             len(leaf.entries) >= LEAF_MIN
-            and _may_end(self._boundary_key, 0, entry_key(directory, name), LEAF_THRESHOLD)
+            and _draw(self._boundary_key, (b"\0", directory, b"\0", name)) < LEAF_THRESHOLD
         ):
             self._end_leaf()
         elif self._held + leaf.held > HELD_MAX:
@@ -149,7 +149,8 @@ class TreeBuilder:
         return Invalid(f"{shown_path(*key)!r} comes after {shown_path(*self._last)!r}")
 
     def _inner_may_end(self, level: int, child: ChildInfo) -> bool:
-        return _may_end(self._boundary_key, level, child.first_key, INNER_THRESHOLD)
+        drawn = _draw(self._boundary_key, (bytes([level]), child.first_key))
+        return drawn < INNER_THRESHOLD
 
     def _end_leaf(self) -> None:
         ended, self._open = self._open, GrowingLeaf()
@@ -198,7 +199,8 @@ class TreeBuilder:
         self._levels.add(info)
 
 
-def _may_end(boundary_key: bytes, level: int, key: bytes, threshold: int) -> bool:
-    """Whether a node of this level may end after the item with this key."""
-    found = primitives.keyed_digest(boundary_key, bytes([level]) + key)
-    return int.from_bytes(found[:4], "little") < threshold
+def _draw(boundary_key: bytes, parts: tuple[bytes, ...]) -> int:
+    """A number below 2^32 that decides whether a node may end after an item: from the node's level
+    and the item's key.
+    """
+    return int.from_bytes(primitives.keyed_digest(boundary_key, b"".join(parts))[:4], "little")

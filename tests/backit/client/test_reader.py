@@ -75,7 +75,9 @@ class Desk:
         self, name: str = "f", found: os.stat_result | None = None, parent_hash: bytes = b""
     ) -> Reading:
         found = found or self.look(name)
-        return Reading(*self.reader.read(self.fd, name.encode(), found, parent_hash))
+        new = self.reader.read(b"", self.fd, name.encode(), found, parent_hash)
+        assert not new.is_plain or not (new.message.attributes or new.message.holes)
+        return Reading(new.message, new.content)  # type: ignore[arg-type]
 
     def saved(self, reading: Reading) -> bytes:
         """The file as a reader of the snapshot gets it, its leaf decoded as from the appliance."""
