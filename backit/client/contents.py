@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from backit.client.cache import SEEN_MAX
 from backit.engine.bundle import bundle_ends, bundle_overflows
@@ -50,13 +50,18 @@ class Bundle:
 class Placement:
     """Where one small file lies, once it is known."""
 
-    count: ClassVar[int] = 1
-    burden: ClassVar[int] = 0
-
     length: int
     bundle: Bundle | None = None
     offset: int = 0
     chunk: ChunkId | None = None
+
+    @property
+    def count(self) -> int:
+        return 1
+
+    @property
+    def burden(self) -> int:
+        return 0
 
     @property
     def is_ready(self) -> bool:

@@ -77,7 +77,7 @@ class _Chunk:
     parts: Sequence[Buffer]
     size: int
     references: Sequence[ChunkId] | None
-    record: Future[bytes | None]
+    record: Future[Buffer | None]
     chunk: ChunkId | None = None
     named: Future[ChunkId] | None = None
     released: Callable[[], None] | None = None
@@ -285,7 +285,7 @@ class Sender:
             # The last first: when it is there, hardly any other has to be waited for.
             if any(item.record.exception() is not None for item in reversed(group)):
                 return  # check() says why; whoever owns this calls abort()
-            pending: list[bytes] = []
+            pending: list[Buffer] = []
             held = 0
             for item in group:
                 sealed = item.record.result()
@@ -301,7 +301,7 @@ class Sender:
                 yield self._message(pending, held)
         self._all_said = True
 
-    def _message(self, records: Sequence[bytes], size: int) -> Records:
+    def _message(self, records: Sequence[Buffer], size: int) -> Records:
         self._messages += 1
         self.sent.stored_bytes += size
         return Records(records)

@@ -2,18 +2,27 @@
 
 Only here are PyNaCl and blake3 imported. No key hierarchy, no formats, no randomness: a nonce or a
 secret is an argument.
+
+Records are sealed and opened by libsodium's own functions, as PyNaCl has loaded them: the ones that
+PyNaCl puts around those copy each megabyte twice and clear it once more.
 """
 
 from __future__ import annotations
 
 import hmac
 from enum import IntEnum
+from importlib import import_module
+from typing import Any
 
 import nacl.bindings as sodium
 from blake3 import blake3
 from nacl.exceptions import BadSignatureError, CryptoError
 
 from backit.errors import Damaged, Invalid, Refused, WrongKey
+
+# libsodium's own functions (cffi); PyNaCl has no types for them.
+_sodium: Any = import_module("nacl._sodium")
+ffi, lib = _sodium.ffi, _sodium.lib
 
 Buffer = bytes | bytearray | memoryview
 
@@ -102,6 +111,69 @@ def unseal(suite: Suite, key: bytes, nonce: bytes, ciphertext: bytes, associated
         )
     except CryptoError:
         raise Damaged("the seal does not fit: damaged bytes or another key") from None
+
+
+def seal_in_place(
+    suite: Suite, key: bytes, nonce: bytes, room: memoryview, associated: bytes
+) -> None:
+    """The same with the ciphertext where the plaintext was: `room` holds that and, at its end, as
+    many bytes more as a tag has. Raises Damaged if one of them has not the right length.
+    """
+    _check_lengths(suite, key, nonce, len(room))
+    place = ffi.from_buffer("unsigned char[]", room, require_writable=True)
+    encrypt = (
+        lib.crypto_aead_aegis256_encrypt
+        if suite is Suite.AEGIS256
+        else lib.crypto_aead_xchacha20poly1305_ietf_encrypt
+    )
+    code = encrypt(
+        place,
+        ffi.NULL,
+        place,
+        len(room) - suite.tag_bytes,
+        associated,
+        len(associated),
+        ffi.NULL,
+        nonce,
+        key,
+    )
+    if code:
+        raise Invalid("sealing: libsodium refuses")
+
+
+def unseal_into(
+    suite: Suite, key: bytes, nonce: bytes, ciphertext: memoryview, associated: bytes
+) -> bytearray:
+    """What unseal returns, without a copy on the way. Raises Damaged."""
+    _check_lengths(suite, key, nonce, len(ciphertext))
+    plaintext = bytearray(len(ciphertext) - suite.tag_bytes)
+    decrypt = (
+        lib.crypto_aead_aegis256_decrypt
+        if suite is Suite.AEGIS256
+        else lib.crypto_aead_xchacha20poly1305_ietf_decrypt
+    )
+    code = decrypt(
+        ffi.from_buffer("unsigned char[]", plaintext, require_writable=True),
+        ffi.NULL,
+        ffi.NULL,
+        ffi.from_buffer("unsigned char[]", ciphertext),
+        len(ciphertext),
+        associated,
+        len(associated),
+        nonce,
+        key,
+    )
+    if code:
+        raise Damaged("the seal does not fit: damaged bytes or another key")
+    return plaintext
+
+
+def _check_lengths(suite: Suite, key: bytes, nonce: bytes, length: int) -> None:
+    """libsodium reads as many bytes as it needs, whether they are there or not."""
+    if len(key) != KEY_BYTES or len(nonce) != NONCE_BYTES:
+        raise Damaged(f"a key of {len(key)} bytes and a nonce of {len(nonce)}")
+    if length < suite.tag_bytes:
+        raise Damaged(f"a ciphertext of {length} bytes is shorter than its tag")
 
 
 def wrap(key: bytes, nonce: bytes, secret: bytes, associated: bytes) -> bytes:

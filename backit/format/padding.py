@@ -1,8 +1,8 @@
 """Padding: lengths that say less about what is inside (FORMAT.md section 2)."""
 
-# From 8 KiB on the steps grow no more. Padmé's would grow to a thirty-second of a record: 1.5 % of
+# From 4 KiB on the steps grow no more. Padmé's would grow to a thirty-second of a record: 1.5 % of
 # everything that does not compress (DESIGN.md section 5).
-STEP_MAX = 256
+STEP_MAX = 128
 
 
 def padded_length(length: int) -> int:

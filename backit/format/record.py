@@ -116,14 +116,15 @@ def seal_record(
     nonce: bytes,
     compressor: Compressor,
     references: Sequence[ChunkId] | None = None,
-) -> bytes:
+) -> bytearray:
     """Compress, pad and seal one chunk; `references` makes it a node. `nonce` is 32 random bytes.
 
     Raises Invalid for what no reader would take: too long, or references not ascending.
     """
     if len(plaintext) > PLAINTEXT_LIMIT:
         raise Invalid(f"chunk {chunk}: {len(plaintext)} bytes are more than {PLAINTEXT_LIMIT}")
-    frame = _frame(plaintext, compressor)
+    method, payload = _compressed(plaintext, compressor)
+    frame_bytes = padded_length(FRAME.size + len(payload))
     table = b"".join(reference.raw for reference in references or ())
     if len(table) > REFERENCES_LIMIT * ID_BYTES or not _is_ascending(table):
         raise Invalid(f"chunk {chunk}: its references are too many, or not ascending")
@@ -137,11 +138,19 @@ def seal_record(
         session=seal.session,
         nonce=nonce,
         references=len(references or ()),
-        length=len(frame) + seal.suite.tag_bytes,
+        length=frame_bytes + seal.suite.tag_bytes,
     )
     clear = header.encode() + table
-    ciphertext = primitives.seal(seal.suite, seal.key, nonce, frame, clear)
-    return b"".join((clear, ciphertext, primitives.digest(clear, ciphertext)))
+    # One piece of memory from the frame to the record: each copy of a megabyte is dear.
+    encoded = bytearray(header.record_bytes)
+    start, end = len(clear), len(encoded) - primitives.HASH_BYTES
+    encoded[:start] = clear
+    FRAME.pack_into(encoded, start, method, len(plaintext), len(payload))
+    with memoryview(encoded) as view:
+        view[start + FRAME.size : start + FRAME.size + len(payload)] = payload
+        primitives.seal_in_place(seal.suite, seal.key, nonce, view[start:end], clear)
+        view[end:] = primitives.digest(view[:end])
+    return encoded
 
 
 def parse(encoded: primitives.Buffer) -> Header:
@@ -209,9 +218,9 @@ def open_record(encoded: primitives.Buffer, wanted: ChunkId, key: bytes, keys: D
         )
     view = memoryview(encoded)
     start = HEAD.size + header.references * ID_BYTES
-    clear, ciphertext = bytes(view[:start]), bytes(view[start : -primitives.HASH_BYTES])
+    clear, ciphertext = bytes(view[:start]), view[start : -primitives.HASH_BYTES]
     try:
-        frame = primitives.unseal(header.suite, key, header.nonce, ciphertext, clear)
+        frame = primitives.unseal_into(header.suite, key, header.nonce, ciphertext, clear)
         plaintext = _unframe(frame)
     except Damaged as error:
         raise Damaged(f"chunk {wanted}: {_cause(encoded, error)}") from None
@@ -253,18 +262,17 @@ def _is_ascending(table: bytes) -> bool:
     return all(map(operator.lt, ids, ids[1:]))
 
 
-def _frame(plaintext: primitives.Buffer, compressor: Compressor) -> bytes:
-    """Compressed, if that helps, and padded."""
-    method, payload = AS_IT_IS, plaintext
+def _compressed(
+    plaintext: primitives.Buffer, compressor: Compressor
+) -> tuple[int, primitives.Buffer]:
+    """Method and payload: compressed, if that helps."""
     compressed = compressor.compress(plaintext)
     if compressed is not None and len(compressed) < len(plaintext):
-        method, payload = ZSTD, compressed
-    length = FRAME.size + len(payload)
-    head = FRAME.pack(method, len(plaintext), len(payload))
-    return b"".join((head, payload, bytes(padded_length(length) - length)))
+        return ZSTD, compressed
+    return AS_IT_IS, plaintext
 
 
-def _unframe(frame: bytes) -> primitives.Buffer:
+def _unframe(frame: bytearray) -> primitives.Buffer:
     method, plain_length, length = FRAME.unpack_from(frame)
     end = FRAME.size + length
     if plain_length > PLAINTEXT_LIMIT or end > len(frame) or padded_length(end) != len(frame):

@@ -198,13 +198,15 @@ class Run:
     def _sealed(
         self, chunk: ChunkId, plaintext: bytes, references: Sequence[ChunkId] | None
     ) -> bytes:
-        return record.seal_record(
-            self.seal,
-            chunk,
-            plaintext,
-            nonce=self.machine.owner.random(32),
-            compressor=self.compressor,
-            references=references,
+        return bytes(
+            record.seal_record(
+                self.seal,
+                chunk,
+                plaintext,
+                nonce=self.machine.owner.random(32),
+                compressor=self.compressor,
+                references=references,
+            )
         )
 
     def snapshot(

@@ -117,13 +117,15 @@ class Forger:
     def _seal(
         self, chunk: ChunkId, plaintext: bytes, references: Sequence[ChunkId] | None
     ) -> bytes:
-        return record.seal_record(
-            self.session.seal,
-            chunk,
-            plaintext,
-            nonce=os.urandom(primitives.NONCE_BYTES),
-            compressor=self._compressor,
-            references=references,
+        return bytes(
+            record.seal_record(
+                self.session.seal,
+                chunk,
+                plaintext,
+                nonce=os.urandom(primitives.NONCE_BYTES),
+                compressor=self._compressor,
+                references=references,
+            )
         )
 
 

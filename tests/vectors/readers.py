@@ -208,13 +208,15 @@ def read_record(case: Case) -> None:
     session = SessionId(case.bytes("session"))
     suite = Suite(case.number("suite"))
     assert (header.suite, header.session, header.epoch) == (suite, session, case.number("epoch"))
-    again = record.seal_record(
-        Seal(suite, made.domain, header.epoch, session, key),
-        wanted,
-        found.plaintext,
-        nonce=case.bytes("nonce"),
-        compressor=Recorded(case.bytes("payload")),
-        references=table if header.kind is Kind.NODE else None,
+    again = bytes(
+        record.seal_record(
+            Seal(suite, made.domain, header.epoch, session, key),
+            wanted,
+            found.plaintext,
+            nonce=case.bytes("nonce"),
+            compressor=Recorded(case.bytes("payload")),
+            references=table if header.kind is Kind.NODE else None,
+        )
     )
     assert again == encoded
 

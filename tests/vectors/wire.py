@@ -88,7 +88,7 @@ def padded_length(length: int) -> int:
         return length
     e = length.bit_length() - 1
     s = e.bit_length()
-    step = min(2 ** (e - s), 256) if e > s else 1
+    step = min(2 ** (e - s), 128) if e > s else 1
     return -(-length // step) * step
 
 

@@ -181,12 +181,12 @@ class Store:
     def _upload_ended(self, upload: Upload) -> None:
         with self._uploads_lock:
             self._uploads.discard(upload)
-            resting = not self._uploads
-        if resting:
-            self._empty_logs()
+        self._rest()
 
-    def _empty_logs(self) -> None:
+    def _rest(self) -> None:
         """A box at rest holds its databases once: their logs would stay until the next upload."""
+        if self._uploads:
+            return
         try:
             self._parts.index.empty_log()
             self._parts.catalog.empty_log()
@@ -320,7 +320,9 @@ class Store:
             if committed is None:
                 raise
             return committed
-        return self._snapshots.commit(held, header, sealed_body)
+        committed = self._snapshots.commit(held, header, sealed_body)
+        self._rest()
+        return committed
 
     def snapshots(
         self, account: AccountId, *, trashed: bool, after: str, limit: int

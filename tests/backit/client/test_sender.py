@@ -436,7 +436,7 @@ def test_sealing_is_nicer_than_all_else_and_the_rest_stays_as_it_is(
 
     def seal(*args: Any, **kwargs: Any) -> bytes:
         found.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
-        return seal_record(*args, **kwargs)
+        return bytes(seal_record(*args, **kwargs))
 
     seal_record = record.seal_record
     monkeypatch.setattr(record, "seal_record", seal)

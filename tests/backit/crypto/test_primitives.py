@@ -80,6 +80,37 @@ def test_what_is_sealed_opens(suite: Suite, plaintext: bytes, associated: bytes)
     assert primitives.unseal(suite, KEY, NONCE, sealed, associated) == plaintext
 
 
+@given(suite=SUITES, plaintext=st.binary(max_size=200), associated=st.binary(max_size=50))
+def test_in_place_is_the_same(suite: Suite, plaintext: bytes, associated: bytes) -> None:
+    room = bytearray(b"before" + plaintext + bytes(suite.tag_bytes) + b"behind")
+    place = memoryview(room)[6:-6]
+    primitives.seal_in_place(suite, KEY, NONCE, place, associated)
+    assert place == primitives.seal(suite, KEY, NONCE, plaintext, associated)
+    assert (room[:6], room[-6:]) == (b"before", b"behind")
+    assert primitives.unseal_into(suite, KEY, NONCE, place, associated) == plaintext
+    place[0] ^= 1
+    with pytest.raises(Damaged):
+        primitives.unseal_into(suite, KEY, NONCE, place, associated)
+
+
+@given(
+    suite=SUITES,
+    key=st.binary(max_size=40).filter(lambda key: len(key) != 32),
+    length=st.integers(0, 40),
+)
+def test_libsodium_never_reads_beyond_what_it_was_given(
+    suite: Suite, key: bytes, length: int
+) -> None:
+    room = memoryview(bytearray(64))
+    with pytest.raises(Damaged, match="a key of"):
+        primitives.seal_in_place(suite, key, NONCE, room, b"")
+    with pytest.raises(Damaged, match="a nonce of"):
+        primitives.unseal_into(suite, KEY, key, room, b"")
+    if length < suite.tag_bytes:
+        with pytest.raises(Damaged, match="shorter than its tag"):
+            primitives.unseal_into(suite, KEY, NONCE, room[:length], b"")
+
+
 @given(suite=SUITES, plaintext=st.binary(max_size=50), bit=st.integers(0, 10_000))
 def test_a_flipped_bit_anywhere_breaks_the_seal(suite: Suite, plaintext: bytes, bit: int) -> None:
     sealed = primitives.seal(suite, KEY, NONCE, plaintext, b"head")

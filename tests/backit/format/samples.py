@@ -57,13 +57,15 @@ def sealed(
     plaintext: bytes, table: list[ChunkId] | None = None, suite: Suite = Suite.AEGIS256
 ) -> bytes:
     """A record: of data, or, with a table, of a node."""
-    return record.seal_record(
-        seal_of(suite),
-        chunk_of(plaintext, table),
-        plaintext,
-        nonce=NONCE,
-        compressor=COMPRESSOR,
-        references=table,
+    return bytes(
+        record.seal_record(
+            seal_of(suite),
+            chunk_of(plaintext, table),
+            plaintext,
+            nonce=NONCE,
+            compressor=COMPRESSOR,
+            references=table,
+        )
     )
 
 

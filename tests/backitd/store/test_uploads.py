@@ -189,13 +189,15 @@ def test_garbage_ends_the_upload(session: Session) -> None:
 def forge(seal: Seal, chunk: ChunkId, *references: ChunkId) -> bytes:
     """A sound record that says of itself what no honest client says."""
     compressor = Compressor()
-    return record.seal_record(
-        seal,
-        chunk,
-        b"forged",
-        nonce=bytes(32),
-        compressor=compressor,
-        references=references or None,
+    return bytes(
+        record.seal_record(
+            seal,
+            chunk,
+            b"forged",
+            nonce=bytes(32),
+            compressor=compressor,
+            references=references or None,
+        )
     )
 
 
