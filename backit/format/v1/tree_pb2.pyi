@@ -261,7 +261,9 @@ class Entry(_message.Message):
     flags: _builtins.int
     """Inode flags as FS_IOC_GETFLAGS gives them, masked as FORMAT.md says."""
     content_hash: _builtins.bytes
-    """Regular file with data: keyed hash of the data (holes left out), 32 bytes."""
+    """Regular file with data: keyed hash of the data (holes left out) or, of a large file, of the list of its extents, 32
+    bytes; see FORMAT.md section 6.
+    """
     extent_tree: _builtins.int
     """One more than the index in the reference table of the root of this file's extent tree; 0 for none."""
     inconsistent: _builtins.bool
