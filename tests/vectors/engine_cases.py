@@ -292,5 +292,11 @@ def _extent_trees() -> Iterator[Case]:
                 "kinds": kinds,
                 "root": levels[-1][0][0],
                 "nodes": [len(level) for level in levels],
+                "content_hash": _list_hash(found),
             },
         )
+
+
+def _list_hash(extents: list[tuple[bytes, int, int]]) -> bytes:
+    listed = b"".join(chunk + struct.pack("<II", at, length) for chunk, at, length in extents)
+    return keyed(derive("content list", SECRET), listed)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from backit.crypto.keys import DomainKeys
 from backit.engine.bundle import THRESHOLDS, bundle_ends, bundle_overflows
 from backit.engine.chunker import Chunker
-from backit.engine.extents import ExtentsBuilder
+from backit.engine.extents import ExtentsBuilder, list_hash
 from backit.engine.leaf import Extent, NewEntry
 from backit.engine.tree import TreeBuilder
 from backit.format import message
@@ -81,6 +81,8 @@ def read_extents(case: Case) -> None:
     for chunk, offset, length in run:
         builder.add(Extent(ChunkId(chunk), offset, length))
     inline, root = builder.finish()
+    extents = [Extent(ChunkId(chunk), offset, length) for chunk, offset, length in run]
+    assert list_hash(domain_keys(case), *extents) == case.bytes("content_hash")
     assert not inline
     assert root is not None
     assert root.raw == case.bytes("root")

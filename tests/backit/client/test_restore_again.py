@@ -2,6 +2,7 @@
 
 import errno
 import os
+import random
 import stat
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from backit.client import linker, write
 from backit.client.outcome import RestoreOptions
 from backit.client.write import temporary_name
 from backit.engine.plan import Action, Overwrite
+from backit.format.magic import LARGE_FILE
 from backit.format.node import encode_time
 from backit.ids import ChunkId
 from tests.backit.client.shelf import (
@@ -103,6 +105,23 @@ def test_verify_reads_what_size_and_time_vouch_for(target: Path) -> None:
     again = restore(root, shelf, target, options=RestoreOptions(verify=True))
     assert again.actions == {Action.NOTHING: 1}
     assert shelf.asked == []
+
+
+# Of several pieces, and of one that is so large that its hash is that of the list of one piece.
+@pytest.mark.parametrize("cut", [10_000, LARGE_FILE])
+def test_a_large_file_is_known_by_its_chunks(target: Path, cut: int) -> None:
+    data = random.Random(4).randbytes(LARGE_FILE)
+    saver = Saver(cut=cut)
+    root, shelf = saver.save([item(b"file", data)]), saver.shelf
+    put(target / "file", data, THEN + 5)
+    result = restore(root, shelf, target, options=ALWAYS)
+    assert result.actions == {Action.METADATA: 1}
+    assert shelf.asked == [], "nothing is fetched"
+    for at in (0, cut - 1, len(data) - 1):
+        put(target / "file", data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :], THEN + 5)
+        result = restore(root, shelf, target, options=ALWAYS)
+        assert result.actions == {Action.REPLACE: 1}
+        assert (target / "file").read_bytes() == data
 
 
 @pytest.mark.parametrize("options", [OLDER, ALWAYS])

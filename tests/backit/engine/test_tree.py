@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backit.crypto.primitives import Suite
+from backit.engine import tree as tree_module
 from backit.engine.leaf import LEAF_MAX, Extent, NewEntry, detach
 from backit.engine.levels import ChildInfo, Sealable
 from backit.engine.merge import ParentCursor
@@ -21,10 +23,23 @@ from backit.format.node import entries, entry_key
 from backit.format.record import Seal
 from backit.format.v1 import tree_pb2 as pb
 from backit.ids import SessionId
-from tests.backit.engine.forests import FILES, KEYS, Files, Forest, Key, chunk, draws, new, sort_key
+from tests.backit.engine.forests import (
+    FILES,
+    KEYS,
+    Files,
+    Forest,
+    Key,
+    chunk,
+    draws,
+    file,
+    new,
+    sort_key,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from backit.engine.leaf import Where
 
 PIPE = pb.FILE_TYPE_FIFO
 
@@ -288,6 +303,70 @@ def test_what_is_detached_from_a_leaf_can_be_added_again() -> None:
     assert leaf.references == (chunk(3), chunk(5), chunk(9))
     found = [detach(leaf, directory, each) for directory, each in entries(leaf)]
     assert found == [NewEntry(b"d\0", entry, extents), NewEntry(b"d\0", large, (), chunk(5))]
+
+
+@dataclass(eq=False)
+class Late:
+    """Content whose chunk gets its name late; `waited` counts who could not wait."""
+
+    content: int
+    is_named: bool = False
+    waited: int = 0
+    count: int = 1
+    burden: int = 0
+
+    def where(self, *, wait: bool) -> Where | None:
+        if not (self.is_named or wait):
+            return None
+        self.waited += not self.is_named
+        return (Extent(chunk(self.content), 5, self.content),), None, b""
+
+
+def late(key: Key, content: Late) -> NewEntry:
+    return NewEntry(key[0], file(key[1], content.content), content=content)
+
+
+def test_entries_whose_chunks_have_no_names_yet_hold_back_nodes_and_nothing_else() -> None:
+    forest, leaves = Forest(), list[ChildInfo]()
+    files = {key: content or 1 for key, content in many(1000).items()}
+    first = Late(files[min(files, key=sort_key)])
+    builder = TreeBuilder(KEYS, forest.emit, on_leaf=lambda info, _leaf: leaves.append(info))
+    for number, key in enumerate(sorted(files, key=sort_key)):
+        builder.add(new(key, files[key]) if number else late(key, first))
+    assert (forest.nodes, leaves) == ({}, [])
+    first.is_named = True
+    root = builder.finish()
+    assert root == Forest().grow(files)
+    assert first.waited == 0
+    assert len(leaves) > 5
+
+
+@pytest.mark.parametrize("what", ["entries", "bytes"])
+def test_what_waits_for_names_is_bounded(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if what == "entries":
+        monkeypatch.setattr(tree_module, "WAITING_MAX", 500)
+    else:
+        monkeypatch.setattr(tree_module, "HELD_MAX", 50_000)
+    forest = Forest()
+    content = Late(7)
+    hurried: list[int] = []
+    builder = TreeBuilder(KEYS, forest.emit, hurry=lambda: hurried.append(len(forest.nodes)))
+    for number in range(2000):
+        key = (b"", b"%06d" % number)
+        builder.add(new(key, 3) if number else late(key, content))
+        assert number < 1000 or hurried == [0], "before anything was waited for, once"
+    assert content.waited == 1
+    assert builder.finish().count == 2000
+
+
+def test_promises_that_weigh_much_are_waited_for_before_the_leaf_ends() -> None:
+    forest = Forest()
+    builder = TreeBuilder(KEYS, forest.emit)
+    heavy_ones = [Late(7, burden=tree_module.HELD_MAX // 4) for _ in range(6)]
+    for number, content in enumerate(heavy_ones):
+        builder.add(late((b"", b"%d" % number), content))
+    assert [content.waited for content in heavy_ones] == [1, 1, 1, 1, 0, 0]
+    assert forest.nodes == {}
 
 
 def test_the_boundary_belongs_to_the_domain() -> None:
