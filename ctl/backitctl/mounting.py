@@ -12,7 +12,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from backit.client.status import BY_REASON
 from backit.errors import Internal
@@ -34,42 +34,61 @@ class Started:
     answer: dict[str, str]
 
 
-def start(
-    verb: str, arguments: Sequence[str], login: bytes = b"", *, with_words: bool = False
-) -> Started:
-    """Run `backitfs` until it is ready; `with_words` leaves it our standard error.
+class Launch:
+    """A `backitfs` that has been started, and waits for its login before it does anything.
 
-    Raises what it has failed with.
+    It takes a while to import what it needs: start it before the account is opened. Whatever ends
+    the block before `finish` ends it, too.
     """
-    login_read, login_write = os.pipe()
-    ready_read, ready_write = os.pipe()
-    given = ("--login-fd", str(login_read)) if login else ()
-    try:
-        process = subprocess.Popen(  # noqa: S603 - our own program
-            (*PROGRAM, verb, *given, "--ready-fd", str(ready_write), *arguments),
-            pass_fds=(login_read, ready_write),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=None if with_words else subprocess.PIPE,
-            start_new_session=True,  # Ctrl-C is for us: we tell it to end
-        )
-    except BaseException:
-        os.close(login_write)
-        os.close(ready_read)
-        raise
-    finally:
-        os.close(login_read)
-        os.close(ready_write)
-    try:
-        with os.fdopen(login_write, "wb") as pipe, suppress(BrokenPipeError):
-            pipe.write(login)
-        with os.fdopen(ready_read, "rb") as pipe, INTERRUPTS.at_once():
-            said = pipe.readline(SAID_BYTES)
-    except BaseException:
-        process.terminate()
-        process.wait()
-        raise
-    return Started(process, _answer(process, said))
+
+    def __init__(
+        self, verb: str, arguments: Sequence[str], *, takes_login: bool, with_words: bool = False
+    ) -> None:
+        """`with_words` leaves it our standard error."""
+        login_read, login_write = os.pipe()
+        ready_read, ready_write = os.pipe()
+        self._login, self._ready = os.fdopen(login_write, "wb"), os.fdopen(ready_read, "rb")
+        self._is_finished = False
+        given = ("--login-fd", str(login_read)) if takes_login else ()
+        try:
+            self._process = subprocess.Popen(  # noqa: S603 - our own program
+                (*PROGRAM, verb, *given, "--ready-fd", str(ready_write), *arguments),
+                pass_fds=(login_read, ready_write),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=None if with_words else subprocess.PIPE,
+                start_new_session=True,  # Ctrl-C is for us: we tell it to end
+            )
+        except BaseException:
+            self._close()
+            raise
+        finally:
+            os.close(login_read)
+            os.close(ready_write)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        if not self._is_finished:
+            self._process.terminate()
+            self._process.wait()
+        self._close()
+
+    def finish(self, login: bytes = b"") -> Started:
+        """Hand the login over and wait until it is ready. Raises what it has failed with."""
+        with suppress(BrokenPipeError):
+            self._login.write(login)
+            self._login.close()
+        with INTERRUPTS.at_once():
+            said = self._ready.readline(SAID_BYTES)
+        self._is_finished = True
+        return Started(self._process, _answer(self._process, said))
+
+    def _close(self) -> None:
+        with suppress(BrokenPipeError):
+            self._login.close()
+        self._ready.close()
 
 
 def _answer(process: subprocess.Popen[bytes], said: bytes) -> dict[str, str]:

@@ -1,8 +1,9 @@
 """The command line of `backitfs`, and how `backitctl` starts it: what comes in, where words go.
 
 A program that starts this one passes two open descriptors: `--login-fd`, from which the login is
-read to its end, and `--ready-fd`, to which one JSON line is written: {"mounted": DIR} or {"reason",
-"message"}. Nothing secret is ever an argument, in the environment or in the log.
+read to its end (where there is none, nothing is done), and `--ready-fd`, to which one JSON line is
+written: {"mounted": DIR} or {"reason", "message"}. Nothing secret is ever an argument, in the
+environment or in the log.
 """
 
 from __future__ import annotations
@@ -76,16 +77,19 @@ def mount(  # noqa: PLR0913 - one for each option
     Without a login handed over, takes the one that was kept, or a full device's key file.
     """
     not_done = process.harden()
-    login = None if login_fd is None else _read_all(login_fd)
-    _log_to(log_file, debug=debug)
-    for failure in not_done:
-        log.warning("%s", failure)
     # It writes of handshakes that fail; people get our own words for that. Read at its import.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     with _failures_told(ready_fd):
+        # Before the login is read: who started us needs a while to get it.
         from backitfs.account import Account
         from backitfs.serve import Wishes, serve
 
+        login = None if login_fd is None else _read_all(login_fd)
+        if login == b"":
+            sys.exit(FAILED)  # who started us has given up, and knows why
+        _log_to(log_file, debug=debug)
+        for failure in not_done:
+            log.warning("%s", failure)
         # Chunks stay for long, and come from several threads: what each would keep to itself of the
         # memory that it gave back is 60 MB more than the cache may hold.
         process.tune_memory(arenas=1)

@@ -243,6 +243,22 @@ def test_a_mount_ends_although_nobody_reads_that_it_is_there(
     assert saved.parts
 
 
+def test_a_login_that_fails_leaves_nothing_behind(anna: Person, saved: Path, folder: Path) -> None:
+    """The program behind the mount is started before the account is opened."""
+    anna.ctl("logout")
+    anna.write_password("wrong")
+    assert "password" in anna.ctl("mount", folder, expect=4).errors
+    assert not is_mounted(folder)
+    assert not [each for each in Path("/proc").glob("[0-9]*") if str(folder) in command_line(each)]
+    assert saved.parts
+
+
+def command_line(process: Path) -> str:
+    with suppress(OSError):  # it has just ended
+        return (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    return ""
+
+
 def test_nothing_secret_can_be_seen_from_outside(anna: Person, saved: Path, folder: Path) -> None:
     anna.ctl("logout")
     with mounted(anna, folder) as found:

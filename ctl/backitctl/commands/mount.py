@@ -91,16 +91,17 @@ def command(  # noqa: PLR0913 - one for each option
 
     Example: backitctl mount /mnt/backups
     """
-    with opening.person(settings) as person:
-        # It logs in by itself: this command's login ends with this command.
-        login = replace(KeptLogin.of(person, clock.now()), token="").encode()
     log = log_of(settings, folder)
     arguments = ["--profile", settings.profile, "--owner", owner]
     arguments += ["--cache", str(cache), "--patience", str(patience)]
     arguments += ["--allow-other"] * allow_other
     arguments += [] if foreground else ["--log", str(log)]
     arguments += ["--", os.fspath(folder), *([snapshot] if snapshot else [])]
-    started = mounting.start("mount", arguments, login, with_words=foreground)
+    with mounting.Launch("mount", arguments, takes_login=True, with_words=foreground) as launch:
+        with opening.person(settings) as person:
+            # It logs in by itself: this command's login ends with this command.
+            login = replace(KeptLogin.of(person, clock.now()), token="").encode()
+        started = launch.finish(login)
     place = started.answer["mounted"]
     document = {"mounted": place, "process": started.process.pid}
     if not foreground:

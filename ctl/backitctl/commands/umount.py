@@ -22,7 +22,9 @@ def command(settings: Settings, folder: Path) -> None:
 
     Example: backitctl umount /mnt/backups
     """
-    done = mounting.start("umount", ["--", os.fspath(folder)])
+    arguments = ["--", os.fspath(folder)]
+    with mounting.Launch("umount", arguments, takes_login=False) as launch:
+        done = launch.finish()
     with INTERRUPTS.at_once():
         done.process.wait()
     settings.output.answer({"unmounted": done.answer["unmounted"]})
