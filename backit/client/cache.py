@@ -70,6 +70,11 @@ class Box:
 
     def blocks(self, series: SeriesId, file: BinaryIO) -> Iterator[bytes]:
         """The plaintext of each block. Raises Damaged."""
+        for _sealed, plain in self.both(series, file):
+            yield plain
+
+    def both(self, series: SeriesId, file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
+        """Each block as it is stored, and its plaintext. Raises Damaged."""
         associated = LABEL + series.raw
         while head := file.read(HEAD_BYTES):
             if len(head) < HEAD_BYTES or (length := LENGTH.unpack_from(head)[0]) > BLOCK_LIMIT:
@@ -78,7 +83,10 @@ class Box:
             unused = nonce[primitives.WRAP_NONCE_BYTES :]
             if len(sealed) < length or any(unused):
                 raise Damaged("the cache: a block is cut off, or its nonce too long")
-            yield primitives.unseal(Suite.XCHACHA20_POLY1305, self._key, nonce, sealed, associated)
+            plain = primitives.unseal(
+                Suite.XCHACHA20_POLY1305, self._key, nonce, sealed, associated
+            )
+            yield head + sealed, plain
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,13 +136,14 @@ class SeriesCache:
     def leaves(self, root: ChunkId) -> Iterator[Leaf]:
         """The tree's leaves in key order. Raises Damaged or OSError in the middle."""
         previous: tuple[ChildInfo, Node] | None = None
+        kept = b""
         with self._tree(root).open("rb", buffering=MIB) as file:
-            for plain in self._box.blocks(self._series, file):
+            for sealed, plain in self._box.both(self._series, file):
                 if previous is not None:
-                    yield Leaf(*previous, is_last=False)
-                previous = _decode_leaf(plain)
+                    yield Leaf(*previous, is_last=False, kept=kept)
+                previous, kept = _decode_leaf(plain), sealed
         if previous is not None:
-            yield Leaf(*previous, is_last=True)
+            yield Leaf(*previous, is_last=True, kept=kept)
 
     def writer(self) -> TreeWriter:
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -189,20 +198,10 @@ class TreeWriter:
     def add(self, info: ChildInfo, leaf: Sealable | Leaf) -> None:
         if self._failure is not None:
             return
-        if isinstance(leaf, Leaf):
-            references, plaintext = leaf.node.references, message.encode(leaf.node.message)
-        else:
-            references, plaintext = leaf.references, leaf.plaintext
-        cached = pb.CachedLeaf(
-            chunk=info.chunk.raw,
-            first_key=info.first_key,
-            count=info.count,
-            size=info.size,
-            references=b"".join(reference.raw for reference in references),
-            plaintext=plaintext,
-        )
+        # What was read from the cache of this series goes there again as it is.
+        block = leaf.kept if isinstance(leaf, Leaf) else b""
         try:
-            self._file.write(self._box.seal(self._series, message.encode(cached)))
+            self._file.write(block or self._box.seal(self._series, _encode_leaf(info, leaf)))
         except OSError as error:
             self._failure = error
 
@@ -334,6 +333,22 @@ def as_far_as_readable(leaves: Iterator[Leaf]) -> Iterator[Leaf]:
     """A tree that is damaged in the middle is good up to there."""
     with contextlib.suppress(BackitError, OSError, ValueError):
         yield from leaves
+
+
+def _encode_leaf(info: ChildInfo, leaf: Sealable | Leaf) -> bytes:
+    if isinstance(leaf, Leaf):
+        references, plaintext = leaf.node.references, message.encode(leaf.node.message)
+    else:
+        references, plaintext = leaf.references, leaf.plaintext
+    cached = pb.CachedLeaf(
+        chunk=info.chunk.raw,
+        first_key=info.first_key,
+        count=info.count,
+        size=info.size,
+        references=b"".join(reference.raw for reference in references),
+        plaintext=plaintext,
+    )
+    return message.encode(cached)
 
 
 def _decode_leaf(plain: bytes) -> tuple[ChildInfo, Node]:

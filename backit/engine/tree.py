@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from backit.crypto import primitives
@@ -42,11 +42,14 @@ HELD_MAX = 16 * MIB
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """A leaf of the parent snapshot."""
+    """A leaf of the parent snapshot. `kept` is how whoever read it keeps it, if that can be used
+    again.
+    """
 
     info: ChildInfo
     node: Node
     is_last: bool
+    kept: bytes = field(default=b"", compare=False, repr=False)
 
 
 # Told of every leaf in order, whether encoded now or taken over as it is.

@@ -113,6 +113,19 @@ def test_leaves_that_were_kept_are_written_as_they_were(cache: SeriesCache) -> N
     assert read(cache) == expected(LEAVES)
 
 
+def test_what_comes_from_the_cache_goes_there_again_as_it_is(
+    cache: SeriesCache, folder: Path
+) -> None:
+    commit(cache)
+    before = (folder / ROOT.hex).read_bytes()
+    writer = cache.writer()
+    for leaf in read(cache):
+        writer.add(leaf.info, leaf)
+    cache.commit(CachedHead(SNAPSHOT, ROOT), writer)
+    assert (folder / ROOT.hex).read_bytes() == before
+    assert read(cache) == expected(LEAVES)
+
+
 def test_nothing_is_remembered_before_the_commit(cache: SeriesCache) -> None:
     commit(cache)
     other, leaves = grow(100, seed=2)
