@@ -31,10 +31,10 @@ if TYPE_CHECKING:
     from backit.client.contents import Contents
     from backit.client.outlet import Outlet
     from backit.client.problems import Problems
-    from backit.client.scan import Batch, Scanned
+    from backit.client.scan import Batch
     from backit.crypto.keys import DomainKeys
     from backit.engine.levels import ChildInfo
-    from backit.engine.merge import Parent
+    from backit.engine.merge import Parent, Scanned
     from backit.engine.tree import Leaf
 
 # Hard-linked files whose content is remembered until their next name turns up.
@@ -103,7 +103,7 @@ class Growth:
         durable.
         """
         cursor = ParentCursor(parent)
-        counts, worn = self._counts, self._contents.worn
+        counts = self._counts
         for batch in batches:
             directory, fd = batch.directory, batch.fd
             self._directory = directory
@@ -111,19 +111,35 @@ class Growth:
             if len(directory) > DIRECTORY_LIMIT:
                 self._problems.failed(_path(directory, b""), "its path is too long to be saved")
                 continue
-            for name, found in batch.entries:
-                old = None if cursor.is_done else cursor.find(directory, name)
-                if (
-                    old is not None
-                    and is_unchanged(old[1][old[2]][1], found)
-                    and not (worn and self._is_worn(old))
-                ):
-                    self._tree.keep(*old)
-                else:
-                    self._take(fd, name, found, old)
+            self._take_in(directory, fd, batch.entries, cursor)
             counts.met(batch.entries)
             self._sender.check()
         return self._tree.finish()
+
+    def _take_in(
+        self, directory: bytes, fd: int, scanned: Sequence[Scanned], cursor: ParentCursor
+    ) -> None:
+        """Entries of one directory, in key order."""
+        worn = self._contents.worn
+        at = 0
+        while at < len(scanned):
+            if not (cursor.is_done or worn):
+                run = cursor.unchanged(directory, scanned, at)
+                if run is not None:
+                    self._tree.keep(*run[0], run[1])
+                    at += run[1]
+                    continue
+            name, found = scanned[at]
+            at += 1
+            old = None if cursor.is_done else cursor.find(directory, name)
+            if (
+                old is not None
+                and is_unchanged(old[1][old[2]][1], found)
+                and not (worn and self._is_worn(old))
+            ):
+                self._tree.keep(*old)
+            else:
+                self._take(fd, name, found, old)
 
     def _is_worn(self, old: Parent) -> bool:
         """Whether the entry's content lies in a bundle that is to be given up."""

@@ -31,12 +31,11 @@ from backit.client.spill import NameSorter
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from backit.engine.merge import Scanned
+
 BATCH_MAX = 10_000
 
 Report = Callable[[bytes, str, Severity], None]
-
-# A name and what lstat says of it. A plain tuple: there are millions.
-Scanned = tuple[bytes, os.stat_result]
 
 _FORMAT, _DIRECTORY, _SOCKET = 0o170000, 0o040000, 0o140000
 

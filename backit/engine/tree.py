@@ -107,24 +107,27 @@ class TreeBuilder:
         elif self._held + leaf.held > HELD_MAX:
             self._wait()
 
-    def keep(self, leaf: Leaf, flat: list[tuple[bytes, pb.Entry]], index: int) -> None:
-        """The next entry is `flat[index]` of this leaf of the parent, unchanged.
+    def keep(
+        self, leaf: Leaf, flat: list[tuple[bytes, pb.Entry]], index: int, count: int = 1
+    ) -> None:
+        """The next entries are `count` from `flat[index]` on of this leaf of the parent, unchanged.
 
         `flat` is the list of the leaf's (directory, entry), the same object for the same leaf.
         """
         if self._run is leaf and index == self._run_kept:
-            self._run_kept += 1
+            self._run_kept += count
         else:
             if self._run is not None:
                 self._break_run()
             if index or self._open.entries or leaf.is_last:
                 # Not at the start of a leaf: its end may lie elsewhere now.
-                self.add(detach(leaf.node, *flat[index]))
+                for directory, entry in flat[index : index + count]:
+                    self.add(detach(leaf.node, directory, entry))
                 return
             key = flat[0][0], flat[0][1].name
             if key <= self._last:
                 raise self._out_of_order(key)
-            self._run, self._run_flat, self._run_kept = leaf, flat, 1
+            self._run, self._run_flat, self._run_kept = leaf, flat, count
         if self._run_kept == len(flat):
             self._run = None
             self._last = (flat[-1][0], flat[-1][1].name)

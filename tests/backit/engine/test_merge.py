@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import stat as st
+from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 import pytest
@@ -148,3 +150,53 @@ def test_a_real_file_is_unchanged_until_it_is_touched(tmp_path: Path) -> None:
     assert is_unchanged(entry, path.stat())
     os.utime(path, ns=(1, 1))
     assert not is_unchanged(entry, path.stat())
+
+
+def as_scanned(content: int) -> os.stat_result:
+    """What lstat would say of a file of a forest."""
+    return stat_result(
+        st_uid=0, st_gid=0, st_size=content, st_mtime_ns=content, st_ctime_ns=content
+    )
+
+
+def runs_in(forest: Forest, old: Files, new: Files) -> set[Key]:
+    """What is unchanged: found in runs, and what is in none by itself, as a backup does it."""
+    cursor = ParentCursor(forest.parent(forest.grow(old).chunk))
+    unchanged: set[Key] = set()
+    for directory, keys in groupby(sorted(new, key=sort_key), key=itemgetter(0)):
+        scanned = [(name, as_scanned(new[directory, name])) for _directory, name in keys]
+        at = 0
+        while at < len(scanned):
+            run = cursor.unchanged(directory, scanned, at)
+            if run is None:
+                name, found = scanned[at]
+                at += 1
+                single = cursor.find(directory, name)
+                if single is not None and is_unchanged(single[1][single[2]][1], found):
+                    unchanged.add((directory, name))
+                continue
+            (_leaf, flat, index), count = run
+            assert count > 0
+            kept = [(at_directory, entry.name) for at_directory, entry in flat[index:][:count]]
+            assert kept == [(directory, name) for name, _found in scanned[at:][:count]]
+            unchanged.update(kept)
+            at += count
+    return unchanged
+
+
+@given(old=FILES, new=FILES)
+def test_runs_are_what_single_looks_would_find(old: Files, new: Files) -> None:
+    expected = {key for key, content in new.items() if old.get(key) == content}
+    assert runs_in(Forest(), old, new) == expected
+    assert runs_in(Forest(), new, new) == set(new)
+
+
+@pytest.mark.parametrize("step", [2, 7, 300])
+def test_a_run_goes_on_in_the_next_leaf_and_behind_what_is_gone(step: int) -> None:
+    files = many(2500)
+    changed = {key: content + 1000 for key, content in sorted(files.items())[::step]}
+    fewer = {key: content for key, content in files.items() if key not in changed}
+    assert runs_in(Forest(), files, files) == set(files)
+    assert runs_in(Forest(), files, files | changed) == set(fewer)
+    assert runs_in(Forest(), files, fewer) == set(fewer)
+    assert runs_in(Forest(), fewer, files) == set(fewer)
