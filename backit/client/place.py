@@ -18,7 +18,6 @@ from backit.client.imprint import reason
 from backit.client.links import Member, Role
 from backit.client.write import is_ending, look
 from backit.engine.extents import ExtentList, extents_of, is_listed, list_hash
-from backit.engine.leaf import Extent
 from backit.engine.plan import Action, Here, Layout, Overwrite, Window, decide
 from backit.errors import Damaged, NotFound
 from backit.format.v1 import tree_pb2 as pb
@@ -339,8 +338,7 @@ class Placer:
             job.layout = _layout(entry)
         job.is_listed = is_listed(entry)
         if len(entry.extents) == 1:
-            extent = entry.extents[0]
-            only = Extent(job.leaf.references[extent.chunk], extent.offset, extent.length)
+            (only,) = extents_of(entry, job.leaf, self._scene.load)
             if job.is_listed and list_hash(self._scene.keys, only) != entry.content_hash:
                 self._scene.builder.fail(job, OTHER_LIST)
                 return
