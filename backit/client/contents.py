@@ -244,10 +244,6 @@ class LargeFile:
     def burden(self) -> int:
         return PROMISE_BYTES * len(self._ahead)
 
-    @property
-    def is_ready(self) -> bool:
-        return self.where(wait=False) is not None
-
     def where(self, *, wait: bool) -> Where | None:
         if not wait and not all(chunk.done() for chunk, _length in reversed(self._ahead)):
             return None

@@ -353,9 +353,9 @@ def test_a_large_file_waits_for_few_names_at_a_time(paper: Paper) -> None:
     for number in range(1000):
         found.add(memoryview(b"%d" % number))
         assert found.burden <= contents_module.LARGE_AHEAD * contents_module.PROMISE_BYTES
-    assert not found.is_ready
+    assert found.where(wait=False) is None
     paper.keep_all()
-    assert found.is_ready
+    assert found.where(wait=False) is not None
 
 
 def test_names_that_have_come_are_not_kept_as_promises(paper: Paper) -> None:
